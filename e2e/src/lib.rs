@@ -1,1 +1,16 @@
-//! The harness.
+//! The harness: starts real parts (Apache Kafka, etcd with kube-apiserver, the sidecar), loads them, breaks them, and
+//! proves with a ledger checker that nothing acknowledged was lost or reordered.
+//!
+//! Everything is synchronous to the test: a call returns when what it promises is so, and panics with the reason and
+//! the end of the part's log when it does not become so in time. All parts die with the test process.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step of a test is a failed test")]
+
+pub mod apiserver;
+pub mod parts;
+pub mod ports;
+pub mod process;
+pub mod until;
+
+pub use apiserver::ApiServer;
+pub use process::Process;
+pub use until::until;

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Builds or fetches the real parts that the tests start, each into its own folder of the cache, named by version:
+#   ${PENSTOCK_CACHE:-$HOME/.cache/penstock}/parts/NAME-VERSION/
+# A folder that is there is whole (it is renamed into place at the end), so a second run takes a moment.
+#   build.sh [debian] [etcd] [kubernetes] [kafka] [clients]      default: all of them
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/versions.env"
+cache=${PENSTOCK_CACHE:-$HOME/.cache/penstock}
+parts=$cache/parts
+log=$cache/parts/log
+mkdir -p "$parts" "$log"
+
+say() { printf 'parts: %s\n' "$*"; }
+
+# step NAME COMMAND...: runs quietly, says every 20 seconds that it still does, and shows its output when it fails.
+step() {
+  local name=$1 started=$SECONDS beat
+  shift
+  say "$name ..."
+  ( while sleep 20 >/dev/null 2>&1 9>&-; do say "$name: $((SECONDS - started)) s so far"; done ) 9>&- &
+  beat=$!
+  if ! "$@" >"$log/$name.log" 2>&1; then
+    kill "$beat" 2>/dev/null || true
+    say "$name failed; the end of $log/$name.log:"
+    tail -n 40 "$log/$name.log"
+    exit 1
+  fi
+  kill "$beat" 2>/dev/null || true
+  wait "$beat" 2>/dev/null || true
+  say "$name done in $((SECONDS - started)) s"
+}
+
+# part NAME VERSION FUNCTION: builds into a folder of its own unless the part is there, one process at a time.
+part() {
+  local name=$1 version=$2 target=$parts/$1-$2
+  if [ -d "$target" ]; then say "$name $version is there"; return; fi
+  exec 9>"$parts/.$name.lock"
+  flock 9
+  if [ -d "$target" ]; then say "$name $version is there"; exec 9>&-; return; fi
+  local build
+  build=$(mktemp -d "$parts/.$name.XXXXXX")
+  step "$name" "$3" "$build"
+  mv "$build" "$target"
+  exec 9>&-
+}
+
+go_build() { # MODULE-FOLDER OUTPUT-FOLDER [-ldflags-additions] PACKAGE...
+  local folder=$1 out=$2 flags=$3
+  shift 3
+  (cd "$here/$folder" && CGO_ENABLED=0 go build -mod=readonly -trimpath -p 2 -ldflags "-s -w $flags" -o "$out/" "$@")
+}
+
+pinned() { # FILE TEXT: the version in versions.env is the one that FILE pins
+  grep -qF -- "$2" "$here/$1" || { say "$1 does not pin $2: change versions.env and $1 together"; return 1; }
+}
+
+build_etcd() {
+  pinned etcd/go.mod "go.etcd.io/etcd/server/v3 $ETCD" || return 1
+  go_build etcd "$1" "" .
+}
+
+build_kubernetes() {
+  local v=k8s.io/component-base/version
+  local major=${KUBERNETES#v}
+  local minor=${major#*.}
+  pinned kubernetes/go.mod "k8s.io/kubernetes $KUBERNETES" || return 1
+  go_build kubernetes "$1" \
+    "-X $v.gitVersion=$KUBERNETES -X $v.gitMajor=${major%%.*} -X $v.gitMinor=${minor%%.*} -X $v.gitTreeState=clean" \
+    k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl
+}
+
+build_kafka() {
+  pinned kafka/pom.xml "<artifactId>kafka_2.13</artifactId><version>$KAFKA</version>" || return 1
+  mvn -B -f "$here/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1/libs"
+}
+
+build_clients() {
+  pinned clients/requirements.txt "paho-mqtt==$CLIENTS" || return 1
+  python3 -m venv "$1/venv" || return 1
+  "$1/venv/bin/pip" install --disable-pip-version-check -r "$here/clients/requirements.txt"
+}
+
+# Debian starts some services when it installs them; ours run on free ports with folders of their own.
+install_debian() {
+  local wanted=() package probe
+  while read -r package probe; do
+    case $package in ''|'#'*) continue ;; esac
+    case $probe in
+      /*) [ -e "$probe" ] || wanted+=("$package") ;;
+      python:*) python3 -c "import ${probe#python:}" 2>/dev/null || wanted+=("$package") ;;
+      *) command -v "$probe" >/dev/null || wanted+=("$package") ;;
+    esac
+  done <"$here/debian.txt"
+  if [ ${#wanted[@]} -eq 0 ]; then say "Debian packages are there"; return; fi
+  if [ "$(id -u)" -ne 0 ]; then
+    say "these Debian packages are missing, install them as root: ${wanted[*]}"
+    exit 1
+  fi
+  say "installing Debian packages: ${wanted[*]}"
+  step apt-update apt-get update -q
+  step apt-install env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${wanted[@]}"
+  case " ${wanted[*]} " in
+    *" mosquitto "*) service mosquitto stop >/dev/null 2>&1 || true ;;
+  esac
+}
+
+[ $# -gt 0 ] || set -- debian kafka clients etcd kubernetes
+for name in "$@"; do
+  case $name in
+    debian) install_debian ;;
+    etcd) part etcd "$ETCD" build_etcd ;;
+    kubernetes) part kubernetes "$KUBERNETES" build_kubernetes ;;
+    kafka) part kafka "$KAFKA" build_kafka ;;
+    clients) part clients "$CLIENTS" build_clients ;;
+    *) say "unknown part $name"; exit 2 ;;
+  esac
+done
