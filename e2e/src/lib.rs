@@ -6,11 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step of a test is a failed test")]
 
 pub mod apiserver;
+pub mod kafka;
 pub mod parts;
 pub mod ports;
 pub mod process;
+mod runtime;
 pub mod until;
 
 pub use apiserver::ApiServer;
+pub use kafka::Kafka;
 pub use process::Process;
 pub use until::until;

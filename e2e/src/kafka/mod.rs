@@ -1,0 +1,175 @@
+//! Apache Kafka in KRaft mode: one node, or three brokers with the controller in a process of its own, so that the
+//! quorum lives while brokers die.
+
+mod admin;
+mod node;
+mod records;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+
+pub use self::admin::TopicSpec;
+pub use self::node::Broker;
+use self::node::{NodePlan, Role};
+pub use self::records::{Record, read};
+use crate::ports;
+
+/// A user of the SASL listener.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Name.
+    pub name: String,
+    /// Password, for PLAIN and both SCRAM mechanisms.
+    pub password: String,
+}
+
+/// What to start; ends in [`Builder::start`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    brokers: usize,
+    min_isr: usize,
+    auto_create: bool,
+    users: Vec<User>,
+    settings: Vec<(String, String)>,
+}
+
+/// A running cluster.
+pub struct Kafka {
+    brokers: Vec<Broker>,
+    _controller: Option<Broker>,
+    admin: admin::Admin,
+    secured: bool,
+    replication: usize,
+    // Last: the processes above are killed before their folders go.
+    folder: TempDir,
+}
+
+impl Kafka {
+    /// One node, broker and controller in one.
+    pub fn single() -> Builder {
+        Builder { brokers: 1, min_isr: 1, auto_create: false, users: Vec::new(), settings: Vec::new() }
+    }
+
+    /// Three brokers and a controller.
+    pub fn three() -> Builder {
+        Builder { brokers: 3, ..Self::single() }
+    }
+
+    /// `bootstrap.servers` for the clients under test: the SASL listeners where there are users.
+    pub fn bootstrap(&self) -> String {
+        let servers: Vec<_> = self
+            .brokers
+            .iter()
+            .map(|broker| {
+                format!("127.0.0.1:{}", if self.secured { broker.sasl_port() } else { broker.port() })
+            })
+            .collect();
+        servers.join(",")
+    }
+
+    /// A broker, counted from 0.
+    pub fn broker(&self, index: usize) -> &Broker {
+        &self.brokers[index]
+    }
+
+    /// All brokers.
+    pub fn brokers(&self) -> &[Broker] {
+        &self.brokers
+    }
+
+    /// A topic name that nobody else uses; topics are created by [`Kafka::create_topic`].
+    pub fn fresh_name(&self, purpose: &str) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        format!("{purpose}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Lets a user do `operations` (`Write`, `Describe`, …) on a topic.
+    #[track_caller]
+    pub fn allow(&self, user: &str, operations: &[&str], topic: &str) {
+        let mut arguments = vec![
+            "--bootstrap-server".to_owned(),
+            self.admin.bootstrap().to_owned(),
+            "--add".to_owned(),
+            "--allow-principal".to_owned(),
+            format!("User:{user}"),
+            "--topic".to_owned(),
+            topic.to_owned(),
+        ];
+        for operation in operations {
+            arguments.extend(["--operation".to_owned(), (*operation).to_owned()]);
+        }
+        node::tool("org.apache.kafka.tools.AclCommand", self.folder.path(), &arguments);
+    }
+}
+
+impl Builder {
+    /// `min.insync.replicas` of the brokers.
+    #[must_use]
+    pub fn min_isr(mut self, count: usize) -> Self {
+        self.min_isr = count;
+        self
+    }
+
+    /// `auto.create.topics.enable`, off by default here (Kafka's own default is on).
+    #[must_use]
+    pub fn auto_create(mut self) -> Self {
+        self.auto_create = true;
+        self
+    }
+
+    /// Adds a user, and with it a SASL_PLAINTEXT listener, that tests reach by [`Kafka::bootstrap`], and ACLs: a user
+    /// may do what [`Kafka::allow`] says and nothing else.
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.users.push(User { name: name.to_owned(), password: password.to_owned() });
+        self
+    }
+
+    /// Any setting of the brokers.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        self.settings.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Starts the cluster and waits until every broker serves.
+    #[track_caller]
+    pub fn start(self) -> Kafka {
+        let folder =
+            tempfile::Builder::new().prefix("penstock-kafka-").tempdir().expect("a temporary folder");
+        node::write_logging(folder.path());
+        let controller_port = ports::free();
+        let plan = |id: i32, role: Role, controller: i32| NodePlan {
+            id,
+            role,
+            controller: (controller, controller_port),
+            brokers: self.brokers,
+            min_isr: self.min_isr,
+            auto_create: self.auto_create,
+            users: self.users.clone(),
+            settings: self.settings.clone(),
+        };
+        let mut plans = Vec::new();
+        if self.brokers == 1 {
+            plans.push(plan(0, Role::Combined, 0));
+        } else {
+            plans.push(plan(100, Role::Controller, 100));
+            plans.extend((0..self.brokers).map(|id| plan(id as i32, Role::Broker, 100)));
+        }
+        let mut nodes = Broker::start_all(folder.path(), plans);
+        let controller = (self.brokers > 1).then(|| nodes.remove(0));
+        let bootstrap: Vec<_> = nodes.iter().map(|broker| format!("127.0.0.1:{}", broker.port())).collect();
+        let admin = admin::Admin::new(bootstrap.join(","));
+        let kafka = Kafka {
+            brokers: nodes,
+            _controller: controller,
+            admin,
+            secured: !self.users.is_empty(),
+            replication: self.brokers,
+            folder,
+        };
+        kafka.wait_for_brokers(self.brokers);
+        kafka
+    }
+}

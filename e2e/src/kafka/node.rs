@@ -1,0 +1,248 @@
+//! One Kafka process: its properties, its start, and the ways to hurt it.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use parking_lot::Mutex;
+use rustix::process::Signal;
+
+use super::User;
+use crate::process::run;
+use crate::until::START;
+use crate::{Process, parts, ports};
+
+/// Any valid cluster id will do: clusters of different tests share nothing.
+const CLUSTER_ID: &str = "cGVuc3RvY2stZTJlLXRlcw";
+
+/// Brokers and tools of tests are short-lived: the quick compiler and the simple collector start fastest.
+const JVM: [&str; 3] = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m"];
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Combined,
+    Controller,
+    Broker,
+}
+
+/// Everything that goes into a node's properties.
+#[derive(Clone, Debug)]
+pub(super) struct NodePlan {
+    pub(super) id: i32,
+    pub(super) role: Role,
+    pub(super) controller: (i32, u16),
+    pub(super) brokers: usize,
+    pub(super) min_isr: usize,
+    pub(super) auto_create: bool,
+    pub(super) users: Vec<User>,
+    pub(super) settings: Vec<(String, String)>,
+}
+
+/// A node that can be killed, stopped, continued and started again; ports and data stay.
+pub struct Broker {
+    name: String,
+    folder: PathBuf,
+    port: u16,
+    sasl_port: u16,
+    process: Mutex<Process>,
+}
+
+impl Broker {
+    /// Formats and starts nodes side by side, and waits until each says that it serves.
+    #[track_caller]
+    pub(super) fn start_all(folder: &Path, plans: Vec<NodePlan>) -> Vec<Broker> {
+        let nodes: Vec<_> = plans
+            .into_iter()
+            .map(|plan| {
+                let (port, sasl_port) = (ports::free(), ports::free());
+                let name = format!("kafka-{}", plan.id);
+                let home = folder.join(&name);
+                std::fs::create_dir(&home).expect("a folder for the node");
+                std::fs::write(home.join("server.properties"), properties(&plan, &home, port, sasl_port))
+                    .expect("a properties file");
+                std::thread::spawn(move || {
+                    format(&home, &plan.users);
+                    let process = start(&name, &home);
+                    Broker { name, folder: home, port, sasl_port, process: Mutex::new(process) }
+                })
+            })
+            .collect();
+        let brokers: Vec<_> = nodes.into_iter().map(|node| node.join().expect("a formatted node")).collect();
+        for broker in &brokers {
+            broker.wait_until_started(0);
+        }
+        brokers
+    }
+
+    /// Port of the plain listener.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Port of the listener that asks for SASL, if the cluster has users.
+    pub(super) fn sasl_port(&self) -> u16 {
+        self.sasl_port
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        self.process.lock().kill();
+    }
+
+    /// SIGSTOP: connections stay up, nothing answers.
+    pub fn stop(&self) {
+        self.process.lock().signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn cont(&self) {
+        self.process.lock().signal(Signal::CONT);
+    }
+
+    /// Starts it again after [`Broker::kill`], and waits until it serves.
+    #[track_caller]
+    pub fn restart(&self) {
+        let before = {
+            let mut process = self.process.lock();
+            process.kill();
+            let before = process.log().len();
+            *process = start(&self.name, &self.folder);
+            before
+        };
+        self.wait_until_started(before);
+    }
+
+    #[track_caller]
+    fn wait_until_started(&self, log_before: usize) {
+        let mut process = self.process.lock();
+        let log = self.folder.join(format!("{}.log", self.name));
+        process.until("says that it has started", START, || {
+            let text = std::fs::read_to_string(&log).ok()?;
+            text.get(log_before..)?.contains("Kafka Server started").then_some(())
+        });
+    }
+}
+
+fn start(name: &str, home: &Path) -> Process {
+    let mut arguments = java_arguments(home);
+    arguments.extend(["kafka.Kafka".to_owned(), "server.properties".to_owned()]);
+    Process::start(name, home, parts::program("java"), arguments)
+}
+
+fn java_arguments(home: &Path) -> Vec<String> {
+    let logging = home.join("../log4j2.properties");
+    let mut arguments: Vec<String> = JVM.iter().map(|&flag| flag.to_owned()).collect();
+    arguments.push(format!("-Dlog4j2.configurationFile={}", logging.display()));
+    arguments.push("-cp".to_owned());
+    arguments.push(format!("{}/*", parts::file("kafka", "libs").display()));
+    arguments
+}
+
+/// Runs a command-line class of Kafka's to its end.
+#[track_caller]
+pub(super) fn tool(class: &str, folder: &Path, arguments: &[String]) -> String {
+    let home = folder.join("tools");
+    std::fs::create_dir_all(&home).expect("a folder for tools");
+    run(Command::new(parts::program("java")).args(java_arguments(&home)).arg(class).args(arguments))
+}
+
+fn format(home: &Path, users: &[User]) {
+    let mut command = Command::new(parts::program("java"));
+    command.args(java_arguments(home)).args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]);
+    command.arg(home.join("server.properties"));
+    for user in users {
+        for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            command.arg("--add-scram");
+            command.arg(format!("{mechanism}=[name={},password={}]", user.name, user.password));
+        }
+    }
+    run(&mut command);
+}
+
+pub(super) fn write_logging(folder: &Path) {
+    let text = "status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{HH:mm:ss.SSS} %p %c{1} %m%n
+rootLogger.level = info
+rootLogger.appenderRef.out.ref = out
+";
+    std::fs::write(folder.join("log4j2.properties"), text).expect("a logging configuration");
+}
+
+fn properties(plan: &NodePlan, home: &Path, port: u16, sasl_port: u16) -> String {
+    let (controller, controller_port) = plan.controller;
+    let secured = !plan.users.is_empty();
+    let mut listeners = Vec::new();
+    if plan.role != Role::Controller {
+        listeners.push(format!("PLAIN://127.0.0.1:{port}"));
+        if secured {
+            listeners.push(format!("CLIENTS://127.0.0.1:{sasl_port}"));
+        }
+    }
+    if plan.role != Role::Broker {
+        listeners.push(format!("CONTROLLER://127.0.0.1:{controller_port}"));
+    }
+    let roles = match plan.role {
+        Role::Combined => "broker,controller",
+        Role::Controller => "controller",
+        Role::Broker => "broker",
+    };
+    let replicas = plan.brokers.min(3);
+    let mut text = String::new();
+    let mut set =
+        |key: &str, value: &dyn std::fmt::Display| writeln!(text, "{key}={value}").expect("a string");
+    set("process.roles", &roles);
+    set("node.id", &plan.id);
+    set("controller.quorum.voters", &format!("{controller}@127.0.0.1:{controller_port}"));
+    set("listeners", &listeners.join(","));
+    set("controller.listener.names", &"CONTROLLER");
+    set("listener.security.protocol.map", &"PLAIN:PLAINTEXT,CLIENTS:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT");
+    if plan.role != Role::Controller {
+        set("inter.broker.listener.name", &"PLAIN");
+    }
+    set("log.dirs", &home.join("data").display());
+    set("num.partitions", &3);
+    set("auto.create.topics.enable", &plan.auto_create);
+    set("default.replication.factor", &plan.brokers);
+    set("min.insync.replicas", &plan.min_isr);
+    set("offsets.topic.replication.factor", &replicas);
+    set("transaction.state.log.replication.factor", &replicas);
+    set("transaction.state.log.min.isr", &replicas.min(2));
+    set("group.initial.rebalance.delay.ms", &0);
+    // Fail-over in seconds rather than in tens of them.
+    set("broker.session.timeout.ms", &3000);
+    set("broker.heartbeat.interval.ms", &500);
+    set("controller.quorum.election.timeout.ms", &500);
+    set("controller.quorum.fetch.timeout.ms", &1000);
+    set("replica.lag.time.max.ms", &3000);
+    if secured {
+        set("authorizer.class.name", &"org.apache.kafka.metadata.authorizer.StandardAuthorizer");
+        // The brokers themselves and the harness come by the plain listener.
+        set("super.users", &"User:ANONYMOUS");
+        if plan.role != Role::Controller {
+            set("listener.name.clients.sasl.enabled.mechanisms", &"PLAIN,SCRAM-SHA-256,SCRAM-SHA-512");
+            let users: Vec<_> =
+                plan.users.iter().map(|user| format!("user_{}=\"{}\"", user.name, user.password)).collect();
+            set(
+                "listener.name.clients.plain.sasl.jaas.config",
+                &format!(
+                    "org.apache.kafka.common.security.plain.PlainLoginModule required {};",
+                    users.join(" ")
+                ),
+            );
+            for mechanism in ["scram-sha-256", "scram-sha-512"] {
+                set(
+                    &format!("listener.name.clients.{mechanism}.sasl.jaas.config"),
+                    &"org.apache.kafka.common.security.scram.ScramLoginModule required;",
+                );
+            }
+        }
+    }
+    for (key, value) in &plan.settings {
+        set(key, value);
+    }
+    text
+}
