@@ -2,7 +2,8 @@
 # Builds or fetches the real parts that the tests start, each into its own folder of the cache, named by version:
 #   ${PENSTOCK_CACHE:-$HOME/.cache/penstock}/parts/NAME-VERSION/
 # A folder that is there is whole (it is renamed into place at the end), so a second run takes a moment.
-#   build.sh [debian] [etcd] [kubernetes] [kafka] [clients]      default: all of them
+#   build.sh [debian] [etcd] [kubernetes] [kafka] [clients] [cargo-deny]
+# The default is all of them but the last.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/versions.env"
@@ -81,6 +82,10 @@ build_clients() {
   "$1/venv/bin/pip" install --disable-pip-version-check -r "$here/clients/requirements.txt"
 }
 
+build_cargo_deny() {
+  cargo install --locked cargo-deny --version "$CARGO_DENY" --root "$1"
+}
+
 # Debian starts some services when it installs them; ours run on free ports with folders of their own.
 install_debian() {
   local wanted=() package probe
@@ -112,6 +117,7 @@ for name in "$@"; do
     etcd) part etcd "$ETCD" build_etcd ;;
     kubernetes) part kubernetes "$KUBERNETES" build_kubernetes ;;
     kafka) part kafka "$KAFKA" build_kafka ;;
+    cargo-deny) part cargo-deny "$CARGO_DENY" build_cargo_deny ;;
     clients) part clients "$CLIENTS" build_clients ;;
     *) say "unknown part $name"; exit 2 ;;
   esac

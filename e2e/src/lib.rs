@@ -6,14 +6,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step of a test is a failed test")]
 
 pub mod apiserver;
+pub mod checker;
 pub mod kafka;
+pub mod load;
 pub mod parts;
+pub mod pipeline;
 pub mod ports;
 pub mod process;
 mod runtime;
+pub mod sidecar;
 pub mod until;
 
 pub use apiserver::ApiServer;
 pub use kafka::Kafka;
+pub use pipeline::Pipeline;
 pub use process::Process;
+pub use sidecar::Sidecar;
 pub use until::until;

@@ -15,7 +15,6 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
 }
 
 /// Runs a future beside the test.
-#[allow(dead_code)]
 pub(crate) fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
 where
     F: Future + Send + 'static,

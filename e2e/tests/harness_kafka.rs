@@ -1,4 +1,5 @@
 //! The harness's own Kafka works: data and ports outlive a kill, a quorum outlives two brokers.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use penstock_e2e::Kafka;
 use penstock_e2e::kafka::TopicSpec;

@@ -1,5 +1,6 @@
 //! Reading a topic back, from its beginning to its end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -11,6 +12,8 @@ use super::Kafka;
 /// A record as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// Topic.
+    pub topic: Arc<str>,
     /// Partition.
     pub partition: i32,
     /// Offset in the partition.
@@ -80,6 +83,7 @@ pub fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
     }
     let mut missing = list.count();
     let mut records = Vec::new();
+    let name: Arc<str> = topic.into();
     consumer.assign(&list).expect("an assignment");
     while missing > 0 {
         assert!(
@@ -87,7 +91,7 @@ pub fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
             "{topic}: {missing} partitions not read to their end in {PATIENCE:?}"
         );
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
-            let record = record(&message);
+            let record = record(&name, &message);
             let end = ends.iter().find(|(partition, ..)| *partition == record.partition);
             let &(_, _, high) = end.expect("a partition that was assigned");
             if record.offset + 1 == high {
@@ -121,7 +125,7 @@ fn end_offsets(consumer: &BaseConsumer, topic: &str) -> rdkafka::error::KafkaRes
     Ok(ends)
 }
 
-fn record(message: &BorrowedMessage<'_>) -> Record {
+fn record(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map(|headers| {
         headers
             .iter()
@@ -129,6 +133,7 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
             .collect()
     });
     Record {
+        topic: Arc::clone(topic),
         partition: message.partition(),
         offset: message.offset(),
         key: message.key().map(<[u8]>::to_vec),

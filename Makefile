@@ -1,0 +1,48 @@
+# Every target works on a fresh Debian 12 machine as root and says what it installs.
+# Caches live outside the checkout: what is built once stays, keyed by version.
+export PENSTOCK_CACHE ?= $(HOME)/.cache/penstock
+export CARGO_TARGET_DIR ?= $(PENSTOCK_CACHE)/target
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Tests start clusters of their own: more than two at a time only slow each other down on small machines.
+export RUST_TEST_THREADS ?= 2
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+.PHONY: check
+check: debian ## Format, clippy with warnings as errors, pure tests (a minute or two when warm)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace --lib --bins
+
+.PHONY: test
+test: parts ## Everything: clippy, pure tests, and the tests against real parts
+	cargo fmt --all --check
+	@echo "== clippy"
+	cargo clippy --workspace --all-targets -- -D warnings
+	@echo "== build"
+	cargo build --workspace --all-targets
+	@echo "== tests"
+	cargo test --workspace --no-fail-fast
+
+.PHONY: parts
+parts: ## Install Debian packages, build or fetch Kafka, etcd, kube-apiserver and the Python clients
+	e2e/parts/build.sh
+
+.PHONY: debian
+debian:
+	@e2e/parts/build.sh debian
+
+.PHONY: deny
+deny: ## Licenses, bans and sources of all dependencies (cargo-deny, built into the cache)
+	e2e/parts/build.sh cargo-deny
+	PATH="$(PENSTOCK_CACHE)/parts/cargo-deny-$$(. e2e/parts/versions.env; echo $$CARGO_DENY)/bin:$$PATH" \
+	  cargo deny --workspace check bans licenses sources
+
+.PHONY: clean-cache
+clean-cache: ## Remove built parts and the cargo target folder of the cache
+	rm -rf "$(PENSTOCK_CACHE)/parts" "$(PENSTOCK_CACHE)/target"

@@ -1,0 +1,174 @@
+//! The checker finds each violation in a history made for it, and none in a good one.
+
+use std::sync::Arc;
+
+use super::{History, Message, Outcome, Receipt, Verdict, check};
+use crate::kafka::Record;
+
+const TOPIC: &str = "t";
+
+fn message(sequence: u64, outcome: Outcome) -> Message {
+    let payload = format!("{}padding", Message::identity("x", 1, sequence)).into_bytes();
+    Message { client: 1, key: Some("k".into()), sequence, payload, sends: 1, outcome }
+}
+
+fn acknowledged(sequence: u64) -> Message {
+    message(sequence, Outcome::Acknowledged(None))
+}
+
+fn with_receipt(sequence: u64, partition: i32, offset: Option<i64>, id: &str) -> Message {
+    let receipt = Receipt { id: id.into(), topic: TOPIC.into(), partition, offset };
+    message(sequence, Outcome::Acknowledged(Some(receipt)))
+}
+
+fn record(sequence: u64, offset: i64) -> Record {
+    Record {
+        topic: Arc::from(TOPIC),
+        partition: 0,
+        offset,
+        key: Some(b"k".to_vec()),
+        payload: message(sequence, Outcome::Open).payload,
+        headers: vec![("ce_id".into(), format!("id-{sequence}").into_bytes())],
+        timestamp: 0,
+    }
+}
+
+fn judge(messages: Vec<Message>, records: &[Record]) -> Verdict {
+    check(&History { messages, ..History::default() }, records)
+}
+
+/// The only violation found is this one, so often.
+#[track_caller]
+fn assert_only(verdict: &Verdict, name: &str, count: usize) {
+    let found: Vec<_> = verdict.violations().iter().map(|(name, lines)| (*name, lines.len())).collect();
+    assert_eq!(found, [(name, count)], "{verdict}");
+}
+
+#[test]
+fn a_good_history_has_no_violation() {
+    let messages = vec![
+        acknowledged(0),
+        with_receipt(1, 0, Some(1), "id-1"),
+        with_receipt(2, 0, None, "id-2"),
+        message(3, Outcome::Open),
+        message(4, Outcome::Refused("0x99".into())),
+        message(5, Outcome::Open),
+    ];
+    let verdict = judge(messages, &[record(0, 0), record(1, 1), record(2, 2), record(3, 3)]);
+    verdict.assert_kept();
+    assert_eq!((verdict.sent, verdict.acknowledged, verdict.stored), (6, 3, 4));
+}
+
+#[test]
+fn an_acknowledged_message_that_is_not_stored_is_lost() {
+    let verdict = judge(vec![acknowledged(0), acknowledged(1)], &[record(0, 0)]);
+    assert_only(&verdict, "lost", 1);
+    assert!(verdict.lost[0].starts_with("x:1:1 "), "{verdict}");
+}
+
+#[test]
+fn a_record_that_nobody_sent_is_foreign() {
+    assert_only(&judge(vec![acknowledged(0)], &[record(0, 0), record(9, 1)]), "stored but never sent", 1);
+}
+
+#[test]
+fn a_record_with_a_changed_payload_is_foreign() {
+    let mut changed = record(0, 0);
+    changed.payload.push(b'!');
+    assert_only(&judge(vec![acknowledged(0)], &[changed]), "stored but never sent", 1);
+}
+
+#[test]
+fn a_record_under_another_key_is_foreign() {
+    let mut changed = record(0, 0);
+    changed.key = None;
+    assert_only(&judge(vec![acknowledged(0)], &[changed]), "stored but never sent", 1);
+}
+
+#[test]
+fn a_refused_message_must_not_be_stored() {
+    let messages = vec![acknowledged(0), message(1, Outcome::Refused("400".into()))];
+    assert_only(&judge(messages, &[record(0, 0), record(1, 1)]), "refused yet stored", 1);
+}
+
+#[test]
+fn first_copies_follow_the_order_of_sending() {
+    let messages = vec![acknowledged(0), acknowledged(1), acknowledged(2)];
+    let verdict = judge(messages, &[record(0, 0), record(2, 1), record(1, 2)]);
+    assert_only(&verdict, "out of order", 1);
+}
+
+#[test]
+fn a_gap_that_was_never_acknowledged_is_no_disorder() {
+    let messages = vec![acknowledged(0), message(1, Outcome::Open), acknowledged(2)];
+    judge(messages, &[record(0, 0), record(2, 1)]).assert_kept();
+}
+
+#[test]
+fn later_copies_of_resent_messages_are_counted_apart() {
+    let mut messages = vec![acknowledged(0), acknowledged(1), acknowledged(2)];
+    messages[0].sends = 2;
+    messages[1].sends = 2;
+    let records = [record(0, 0), record(1, 1), record(0, 2), record(2, 3), record(1, 4)];
+    let verdict = judge(messages, &records);
+    verdict.assert_kept();
+    assert_eq!(verdict.duplicates, 2);
+}
+
+#[test]
+fn more_copies_than_sends_are_our_doing() {
+    let verdict = judge(vec![acknowledged(0)], &[record(0, 0), record(0, 1)]);
+    assert_only(&verdict, "stored more often than sent", 1);
+}
+
+#[test]
+fn one_key_in_two_partitions_has_no_order() {
+    let mut elsewhere = record(1, 0);
+    elsewhere.partition = 1;
+    let verdict = judge(vec![acknowledged(0), acknowledged(1)], &[record(0, 0), elsewhere]);
+    assert_only(&verdict, "out of order", 1);
+}
+
+#[test]
+fn different_keys_have_no_common_order() {
+    let mut messages = vec![acknowledged(0), acknowledged(1)];
+    messages[0].key = Some("other".into());
+    let mut first = record(0, 1);
+    first.key = Some(b"other".to_vec());
+    judge(messages, &[record(1, 0), first]).assert_kept();
+}
+
+#[test]
+fn a_receipt_must_name_the_place_of_its_message() {
+    for wrong in [
+        with_receipt(0, 0, Some(1), "id-0"),
+        with_receipt(0, 1, Some(0), "id-0"),
+        with_receipt(0, 1, None, "id-0"),
+        with_receipt(0, 0, Some(0), "id-9"),
+    ] {
+        assert_only(&judge(vec![wrong, acknowledged(1)], &[record(0, 0), record(1, 1)]), "wrong receipt", 1);
+    }
+}
+
+#[test]
+fn a_receipt_may_name_a_later_copy() {
+    let mut resent = with_receipt(0, 0, Some(1), "id-0");
+    resent.sends = 2;
+    judge(vec![resent], &[record(0, 0), record(0, 1)]).assert_kept();
+}
+
+#[test]
+#[should_panic(expected = "nothing was proved")]
+fn a_history_without_acknowledgements_proves_nothing() {
+    judge(vec![message(0, Outcome::Open)], &[]).assert_kept();
+}
+
+#[test]
+fn what_the_generator_saw_is_part_of_the_verdict() {
+    let history = History {
+        messages: vec![acknowledged(0)],
+        irregular: vec!["PUBACK 2 before 1".into()],
+        ..History::default()
+    };
+    assert_only(&check(&history, &[record(0, 0)]), "irregular", 1);
+}

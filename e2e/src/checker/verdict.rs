@@ -1,0 +1,167 @@
+//! The judgement.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use super::history::{History, Message, Outcome, Receipt};
+use crate::kafka::Record;
+
+/// What a history and a log together show. Each list holds one line per violation.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Messages sent.
+    pub sent: usize,
+    /// Messages acknowledged.
+    pub acknowledged: usize,
+    /// Messages stored at least once.
+    pub stored: usize,
+    /// Later copies of messages that were sent more than once: what at-least-once allows.
+    pub duplicates: usize,
+    /// Acknowledged, and not in the log.
+    pub lost: Vec<String>,
+    /// In the log, and never sent like this: an unknown payload, a changed one, another key.
+    pub foreign: Vec<String>,
+    /// Refused for good, and yet in the log.
+    pub refused_yet_stored: Vec<String>,
+    /// In the log more often than it was sent.
+    pub multiplied: Vec<String>,
+    /// First copies that do not follow the order of sending, per client and key.
+    pub out_of_order: Vec<String>,
+    /// Receipts that name a place where the message is not, or another id.
+    pub wrong_receipts: Vec<String>,
+    /// What the generator saw the protocol break.
+    pub irregular: Vec<String>,
+}
+
+/// Compares what senders were told with every record of the topics that they wrote to. The records of a partition
+/// come in the order of their offsets.
+pub fn check(history: &History, records: &[Record]) -> Verdict {
+    let by_identity: HashMap<&[u8], usize> = history
+        .messages
+        .iter()
+        .enumerate()
+        .map(|(index, message)| (Message::identity_of(&message.payload), index))
+        .collect();
+    let mut verdict = Verdict {
+        sent: history.messages.len(),
+        acknowledged: history.acknowledged(),
+        irregular: history.irregular.clone(),
+        ..Verdict::default()
+    };
+    let mut copies: Vec<Vec<&Record>> = vec![Vec::new(); history.messages.len()];
+    let mut last_first_copy: HashMap<(u32, &str), (i32, u64)> = HashMap::new();
+    for record in records {
+        let Some(&index) = by_identity.get(Message::identity_of(&record.payload)) else {
+            verdict.foreign.push(format!("{}: nobody sent it", place(record)));
+            continue;
+        };
+        let message = &history.messages[index];
+        if record.payload != message.payload {
+            verdict.foreign.push(format!("{}: another payload than sent: {message}", place(record)));
+        }
+        if record.key.as_deref() != message.key.as_deref().map(str::as_bytes) {
+            verdict.foreign.push(format!("{}: key {:?}, not that of {message}", place(record), record.key()));
+        }
+        let earlier = &mut copies[index];
+        earlier.push(record);
+        if earlier.len() > 1 {
+            verdict.duplicates += 1;
+            continue;
+        }
+        verdict.stored += 1;
+        // Without a key nothing promises an order.
+        let Some(key) = message.key.as_deref() else { continue };
+        let last =
+            last_first_copy.entry((message.client, key)).or_insert((record.partition, message.sequence));
+        if last.0 != record.partition {
+            verdict.out_of_order.push(format!("{}: key {key} was in partition {}", place(record), last.0));
+        } else if message.sequence < last.1 {
+            verdict.out_of_order.push(format!("{}: {message} after sequence {}", place(record), last.1));
+        }
+        *last = (record.partition, message.sequence.max(last.1));
+    }
+    for (message, copies) in history.messages.iter().zip(&copies) {
+        if copies.len() > message.sends as usize {
+            verdict.multiplied.push(format!("{message}: {} copies", copies.len()));
+        }
+        match &message.outcome {
+            Outcome::Acknowledged(_) if copies.is_empty() => verdict.lost.push(message.to_string()),
+            Outcome::Acknowledged(Some(receipt)) => {
+                if let Some(wrong) = contradiction(receipt, copies) {
+                    verdict.wrong_receipts.push(format!("{message}: {wrong}"));
+                }
+            }
+            Outcome::Refused(_) if !copies.is_empty() => verdict.refused_yet_stored.push(message.to_string()),
+            _ => {}
+        }
+    }
+    verdict
+}
+
+fn contradiction(receipt: &Receipt, copies: &[&Record]) -> Option<String> {
+    let there = copies.iter().find(|record| {
+        *record.topic == *receipt.topic
+            && record.partition == receipt.partition
+            && receipt.offset.is_none_or(|offset| offset == record.offset)
+            && record.header("ce_id").is_none_or(|id| id == receipt.id)
+    });
+    if there.is_some() {
+        return None;
+    }
+    let places: Vec<_> =
+        copies.iter().map(|record| format!("{} ce_id {:?}", place(record), record.header("ce_id"))).collect();
+    Some(format!("stored at {}", places.join(", ")))
+}
+
+fn place(record: &Record) -> String {
+    format!("{}/{}@{}", record.topic, record.partition, record.offset)
+}
+
+impl Verdict {
+    /// Every violation, under its name.
+    pub fn violations(&self) -> Vec<(&'static str, &[String])> {
+        let all: [(&'static str, &[String]); 7] = [
+            ("lost", &self.lost),
+            ("stored but never sent", &self.foreign),
+            ("refused yet stored", &self.refused_yet_stored),
+            ("stored more often than sent", &self.multiplied),
+            ("out of order", &self.out_of_order),
+            ("wrong receipt", &self.wrong_receipts),
+            ("irregular", &self.irregular),
+        ];
+        all.into_iter().filter(|(_, found)| !found.is_empty()).collect()
+    }
+
+    /// Demands that nothing acknowledged was lost, nothing is out of order, and no other violation was found.
+    ///
+    /// # Panics
+    /// With the first violations of each kind.
+    #[track_caller]
+    pub fn assert_kept(&self) {
+        eprintln!("{self}");
+        assert!(self.violations().is_empty(), "{self}");
+        assert!(self.acknowledged > 0, "nothing was acknowledged, so nothing was proved: {self}");
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "sent {}, acknowledged {}, stored {}, later copies {}, lost {}, out of order {}",
+            self.sent,
+            self.acknowledged,
+            self.stored,
+            self.duplicates,
+            self.lost.len(),
+            self.out_of_order.len()
+        )?;
+        for (name, found) in self.violations() {
+            write!(f, "\n{name}: {}", found.len())?;
+            for line in found.iter().take(10) {
+                write!(f, "\n  {line}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,302 @@
+//! Generators: clients that send, resend in order what was not acknowledged, and note everything.
+
+pub mod wire;
+
+mod http;
+mod mqtt;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use self::wire::Version;
+use crate::checker::{History, Message, Outcome};
+use crate::runtime;
+use crate::until::{SOON, until};
+
+/// What clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Mqtt(Version),
+    Http1,
+    Http2,
+}
+
+/// What to send; ends in [`Plan::start`].
+#[derive(Clone, Debug)]
+pub struct Plan {
+    protocol: Protocol,
+    server: SocketAddr,
+    clients: u32,
+    devices: u32,
+    window: usize,
+    per_second: u32,
+    messages: u64,
+    payload_bytes: usize,
+    project: String,
+}
+
+/// Clients at work.
+pub struct Load {
+    signals: Arc<Signals>,
+    clients: Vec<JoinHandle<History>>,
+    stopped: Option<History>,
+}
+
+/// What clients and the test tell each other while they run.
+#[derive(Debug, Default)]
+struct Signals {
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+    transient: AtomicU64,
+    closes: AtomicU64,
+    pings: AtomicU64,
+    /// Send nothing new, end when everything is answered.
+    finish: AtomicBool,
+    /// End now.
+    abandon: AtomicBool,
+}
+
+impl Plan {
+    fn new(protocol: Protocol, server: SocketAddr) -> Self {
+        Self {
+            protocol,
+            server,
+            clients: 4,
+            devices: 1,
+            window: 16,
+            per_second: 1000,
+            messages: u64::MAX,
+            payload_bytes: 100,
+            project: "p1".to_owned(),
+        }
+    }
+
+    /// MQTT at QoS 1.
+    pub fn mqtt(server: SocketAddr, version: Version) -> Self {
+        Self::new(Protocol::Mqtt(version), server)
+    }
+
+    /// HTTP/1.1, one request at a time on a connection.
+    pub fn http(server: SocketAddr) -> Self {
+        Self::new(Protocol::Http1, server)
+    }
+
+    /// HTTP/2 with prior knowledge, one request at a time on a connection.
+    pub fn http2(server: SocketAddr) -> Self {
+        Self::new(Protocol::Http2, server)
+    }
+
+    /// Number of clients, each with one connection at a time. 4 by default.
+    #[must_use]
+    pub fn clients(mut self, count: u32) -> Self {
+        self.clients = count;
+        self
+    }
+
+    /// Devices behind each client, in turn: each is a key of its own. 1 by default.
+    #[must_use]
+    pub fn devices(mut self, count: u32) -> Self {
+        self.devices = count;
+        self
+    }
+
+    /// How many unacknowledged messages an MQTT client has on the way. 16 by default.
+    #[must_use]
+    pub fn window(mut self, count: usize) -> Self {
+        self.window = count;
+        self
+    }
+
+    /// Messages a second of all clients together at most. 1,000 by default.
+    #[must_use]
+    pub fn rate(mut self, per_second: u32) -> Self {
+        self.per_second = per_second;
+        self
+    }
+
+    /// Each client ends by itself after so many messages. Unbounded by default.
+    #[must_use]
+    pub fn messages(mut self, per_client: u64) -> Self {
+        self.messages = per_client;
+        self
+    }
+
+    /// Payload size. 100 by default.
+    #[must_use]
+    pub fn payload_bytes(mut self, bytes: usize) -> Self {
+        self.payload_bytes = bytes;
+        self
+    }
+
+    /// The first capture of the route `v1/{project}/{device}/telemetry`.
+    #[must_use]
+    pub fn project(mut self, name: &str) -> Self {
+        self.project = name.to_owned();
+        self
+    }
+
+    /// Starts the clients and returns at once.
+    pub fn start(self) -> Load {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("load{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let signals = Arc::new(Signals::default());
+        let clients = (0..self.clients)
+            .map(|number| {
+                let script = Script::new(&self, &name, number);
+                let (plan, signals) = (self.clone(), Arc::clone(&signals));
+                runtime::spawn(async move {
+                    match plan.protocol {
+                        Protocol::Mqtt(version) => mqtt::run(&plan, version, script, &signals).await,
+                        Protocol::Http1 | Protocol::Http2 => http::run(&plan, script, &signals).await,
+                    }
+                })
+            })
+            .collect();
+        Load { signals, clients, stopped: None }
+    }
+}
+
+impl Load {
+    /// Messages sent so far, repeats not counted.
+    pub fn sent(&self) -> u64 {
+        self.signals.sent.load(Ordering::Relaxed)
+    }
+
+    /// Positive answers so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.signals.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Transient negative answers so far (HTTP 503 and 429).
+    pub fn transient(&self) -> u64 {
+        self.signals.transient.load(Ordering::Relaxed)
+    }
+
+    /// Connections that the server ended or refused so far.
+    pub fn closes(&self) -> u64 {
+        self.signals.closes.load(Ordering::Relaxed)
+    }
+
+    /// PINGRESPs so far; each MQTT client asks once a second.
+    pub fn pings(&self) -> u64 {
+        self.signals.pings.load(Ordering::Relaxed)
+    }
+
+    /// Waits for so many more positive answers.
+    #[track_caller]
+    pub fn wait_acknowledged(&self, more: u64) {
+        let goal = self.acknowledged() + more;
+        until(&format!("{more} more acknowledgements"), SOON * 2, || {
+            (self.acknowledged() >= goal).then_some(())
+        });
+    }
+
+    /// Sends nothing new, waits until every message sent has its final answer, and returns what happened.
+    ///
+    /// # Panics
+    /// When some have none after `deadline`.
+    #[track_caller]
+    pub fn finish(mut self, deadline: Duration) -> History {
+        self.signals.finish.store(true, Ordering::Relaxed);
+        until("a final answer to every message", deadline, || {
+            self.clients.iter().all(JoinHandle::is_finished).then_some(())
+        });
+        self.collect()
+    }
+
+    /// Waits until every client has sent all its messages and has every answer: for plans with [`Plan::messages`].
+    #[track_caller]
+    pub fn complete(mut self, deadline: Duration) -> History {
+        until("the end of every client's script", deadline, || {
+            self.clients.iter().all(JoinHandle::is_finished).then_some(())
+        });
+        self.collect()
+    }
+
+    /// Cuts all connections and returns what happened so far.
+    pub fn abandon(mut self) -> History {
+        self.signals.abandon.store(true, Ordering::Relaxed);
+        self.collect()
+    }
+
+    fn collect(&mut self) -> History {
+        let mut history = self.stopped.take().unwrap_or_default();
+        for client in self.clients.drain(..) {
+            history.merge(runtime::wait(client).expect("a client without a panic"));
+        }
+        history
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.signals.abandon.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The messages of one client, in order.
+struct Script {
+    load: String,
+    client: u32,
+    project: String,
+    devices: u32,
+    bytes: usize,
+    left: u64,
+    history: History,
+}
+
+impl Script {
+    fn new(plan: &Plan, load: &str, client: u32) -> Self {
+        Self {
+            load: load.to_owned(),
+            client,
+            project: plan.project.clone(),
+            devices: plan.devices,
+            bytes: plan.payload_bytes,
+            left: plan.messages,
+            history: History::default(),
+        }
+    }
+
+    fn device(&self, sequence: u64) -> String {
+        format!("{}-{}-{}", self.load, self.client, sequence % u64::from(self.devices))
+    }
+
+    /// Adds the next message to the history, unsent, and returns its index there.
+    fn next(&mut self) -> usize {
+        let sequence = self.history.messages.len() as u64;
+        let mut payload = Message::identity(&self.load, self.client, sequence).into_bytes();
+        payload.resize(self.bytes.max(payload.len()), b'.');
+        self.history.messages.push(Message {
+            client: self.client,
+            key: Some(format!("{}/{}", self.project, self.device(sequence))),
+            sequence,
+            payload,
+            sends: 0,
+            outcome: Outcome::Open,
+        });
+        self.left -= 1;
+        sequence as usize
+    }
+
+    fn message(&mut self, index: usize) -> &mut Message {
+        &mut self.history.messages[index]
+    }
+
+    /// `v1/PROJECT/DEVICE/telemetry`: an MQTT topic, and behind a `/` an HTTP path.
+    fn topic(&self, index: usize) -> String {
+        format!("v1/{}/{}/telemetry", self.project, self.device(index as u64))
+    }
+}
+
+/// The time between two messages of one client.
+fn pace(plan: &Plan) -> tokio::time::Interval {
+    let period = Duration::from_secs_f64(f64::from(plan.clients) / f64::from(plan.per_second));
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}

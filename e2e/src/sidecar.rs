@@ -1,0 +1,355 @@
+//! The real `penstock-sidecar`, started on a manifest.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::load::Plan;
+use crate::load::wire::Version;
+use crate::pipeline::Pipeline;
+use crate::until::{START, until};
+use crate::{Process, ports};
+
+/// How to start a sidecar; ends in [`Builder::start`] or [`Builder::run`].
+pub struct Builder {
+    subcommand: &'static str,
+    manifest: String,
+    references: Vec<(String, String)>,
+    arguments: Vec<String>,
+    ready: bool,
+}
+
+/// A running sidecar. It keeps its ports and its folder when it is started again.
+pub struct Sidecar {
+    process: Process,
+    admin: SocketAddr,
+    listeners: Vec<(String, SocketAddr)>,
+    arguments: Vec<String>,
+    folder: TempDir,
+}
+
+/// A small HTTP answer of the admin port.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Body.
+    pub body: String,
+}
+
+/// The `penstock-sidecar` to test: `PENSTOCK_SIDECAR_BIN`, or the one beside this test in the target folder.
+///
+/// # Panics
+/// When it was not built.
+#[track_caller]
+pub fn binary() -> PathBuf {
+    let path = std::env::var_os("PENSTOCK_SIDECAR_BIN").map_or_else(
+        || {
+            let test = std::env::current_exe().expect("a path of this test");
+            let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+            folder.join("penstock-sidecar")
+        },
+        PathBuf::from,
+    );
+    assert!(path.is_file(), "{} is missing: run `cargo build -p penstock-sidecar` first", path.display());
+    path
+}
+
+impl Sidecar {
+    /// A sidecar that serves a pipeline.
+    pub fn run(pipeline: &Pipeline) -> Builder {
+        Self::manifest(pipeline.to_string())
+    }
+
+    /// A sidecar on any text as its manifest.
+    pub fn manifest(manifest: impl Into<String>) -> Builder {
+        Builder {
+            subcommand: "run",
+            manifest: manifest.into(),
+            references: Vec::new(),
+            arguments: Vec::new(),
+            ready: true,
+        }
+    }
+
+    /// Address of an endpoint.
+    #[track_caller]
+    pub fn listener(&self, endpoint: &str) -> SocketAddr {
+        let found = self.listeners.iter().find(|(name, _)| name == endpoint);
+        found.unwrap_or_else(|| panic!("no endpoint {endpoint}")).1
+    }
+
+    /// Address of the endpoint `mqtt`.
+    #[track_caller]
+    pub fn mqtt(&self) -> SocketAddr {
+        self.listener("mqtt")
+    }
+
+    /// Address of the endpoint `rest`.
+    #[track_caller]
+    pub fn http(&self) -> SocketAddr {
+        self.listener("rest")
+    }
+
+    /// Address of probes, metrics and ledger.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// A load of MQTT 3.1.1 clients for the endpoint `mqtt`.
+    pub fn mqtt3_load(&self) -> Plan {
+        Plan::mqtt(self.mqtt(), Version::V311)
+    }
+
+    /// A load of MQTT 5 clients for the endpoint `mqtt`.
+    pub fn mqtt5_load(&self) -> Plan {
+        Plan::mqtt(self.mqtt(), Version::V5)
+    }
+
+    /// A load of HTTP/1.1 clients for the endpoint `rest`.
+    pub fn http_load(&self) -> Plan {
+        Plan::http(self.http())
+    }
+
+    /// GET on the admin port; `None` while nobody answers.
+    pub fn get(&self, path: &str) -> Option<Answer> {
+        get(self.admin, path)
+    }
+
+    /// Whether `/readyz` says 200.
+    pub fn is_ready(&self) -> bool {
+        self.get("/readyz").is_some_and(|answer| answer.status == 200)
+    }
+
+    /// The ledger.
+    #[track_caller]
+    pub fn ledger(&self) -> Value {
+        let answer = self.get("/ledger").expect("an answer from /ledger");
+        assert_eq!(answer.status, 200, "/ledger: {}", answer.body);
+        serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("/ledger: {error}: {}", answer.body))
+    }
+
+    /// One number of the ledger's total.
+    #[track_caller]
+    pub fn total(&self, field: &str) -> u64 {
+        let ledger = self.ledger();
+        ledger["total"][field].as_u64().unwrap_or_else(|| panic!("/ledger has no total.{field}: {ledger}"))
+    }
+
+    /// Checks contract 5 on one snapshot of the ledger, for each endpoint and the total, and returns the snapshot.
+    #[track_caller]
+    pub fn assert_ledger_balances(&self) -> Value {
+        let ledger = self.ledger();
+        let mut accounts = vec![("total", &ledger["total"])];
+        let endpoints = ledger["endpoints"].as_object().expect("endpoints in the ledger");
+        accounts.extend(endpoints.iter().map(|(name, account)| (name.as_str(), account)));
+        for (name, account) in accounts {
+            let of = |field: &str| account[field].as_u64().unwrap_or_else(|| panic!("no {field}: {ledger}"));
+            let ends =
+                ["acknowledged", "refused", "deadLettered", "duplicate", "abandoned", "dropped", "inFlight"];
+            let sum: u64 = ends.into_iter().map(of).sum();
+            assert_eq!(of("received"), sum, "{name} does not balance: {account}");
+        }
+        ledger
+    }
+
+    /// The metrics as text.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        self.get("/metrics").expect("an answer from /metrics").body
+    }
+
+    /// Resident memory in bytes.
+    #[track_caller]
+    pub fn rss(&self) -> u64 {
+        self.process.rss()
+    }
+
+    /// The most that resident memory has been, in bytes.
+    #[track_caller]
+    pub fn peak_rss(&self) -> u64 {
+        self.process.peak_rss()
+    }
+
+    /// Everything that it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Whether the process runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.exit_status().is_none()
+    }
+
+    /// SIGKILL.
+    pub fn kill9(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM; see [`Sidecar::wait_exit_code`].
+    pub fn sigterm(&mut self) -> &mut Self {
+        self.process.signal(Signal::TERM);
+        self
+    }
+
+    /// Waits for the end and returns the exit code.
+    #[track_caller]
+    pub fn wait_exit_code(&mut self, deadline: Duration) -> i32 {
+        self.process.wait_exit_code(deadline)
+    }
+
+    /// Starts it again with the same manifest, ports and folder, and waits until it is ready.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = Process::start("sidecar", self.folder.path(), binary(), &self.arguments);
+        self.wait_ready();
+    }
+
+    /// Waits until `/readyz` says 200.
+    #[track_caller]
+    pub fn wait_ready(&mut self) {
+        let admin = self.admin;
+        self.process
+            .until("/readyz says 200", START, || get(admin, "/readyz").filter(|answer| answer.status == 200));
+    }
+
+    /// Waits until every listener takes connections, ready or not.
+    #[track_caller]
+    pub fn wait_listening(&mut self) {
+        let addresses: Vec<_> =
+            self.listeners.iter().map(|(_, address)| *address).chain([self.admin]).collect();
+        self.process.until("every listener takes connections", START, || {
+            addresses.iter().all(|address| std::net::TcpStream::connect(address).is_ok()).then_some(())
+        });
+    }
+
+    /// Waits until the log has a line with this text.
+    #[track_caller]
+    pub fn wait_log(&self, text: &str) {
+        until(&format!("{text:?} in the sidecar's log"), START, || self.log().contains(text).then_some(()));
+    }
+}
+
+impl Builder {
+    /// `penstock-sidecar dev` in place of `run`.
+    #[must_use]
+    pub fn dev(mut self, data: &Path) -> Self {
+        self.subcommand = "dev";
+        self.arguments.extend(["--data".to_owned(), data.display().to_string()]);
+        self
+    }
+
+    /// A file below the references folder: `secrets/NAME/KEY` or `configmaps/NAME/KEY`.
+    #[must_use]
+    pub fn reference(mut self, path: &str, content: &str) -> Self {
+        self.references.push((path.to_owned(), content.to_owned()));
+        self
+    }
+
+    /// Waits only until the listeners are there: for sidecars that cannot become ready.
+    #[must_use]
+    pub fn not_ready(mut self) -> Self {
+        self.ready = false;
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub fn start(self) -> Sidecar {
+        let manifest: Value =
+            serde_json::from_str(&self.manifest).expect("a manifest from Pipeline, which is JSON");
+        let endpoints = manifest["spec"]["endpoints"].as_array().expect("endpoints");
+        let listeners = endpoints
+            .iter()
+            .map(|endpoint| {
+                let port = endpoint["port"].as_u64().expect("a port") as u16;
+                (
+                    endpoint["name"].as_str().expect("a name").to_owned(),
+                    SocketAddr::from(([127, 0, 0, 1], port)),
+                )
+            })
+            .collect();
+        let ready = self.ready;
+        let (folder, admin, arguments) = self.prepare();
+        let process = Process::start("sidecar", folder.path(), binary(), &arguments);
+        let mut sidecar = Sidecar { process, admin, listeners, arguments, folder };
+        if ready {
+            sidecar.wait_ready();
+        } else {
+            sidecar.wait_listening();
+        }
+        sidecar
+    }
+
+    /// Runs a sidecar that is expected to end by itself, and returns its exit code and what it wrote.
+    #[track_caller]
+    pub fn run_to_end(self) -> Ended {
+        let (folder, _, arguments) = self.prepare();
+        let mut process = Process::start("sidecar", folder.path(), binary(), &arguments);
+        let code = process.wait_exit_code(START);
+        Ended { code, text: process.log() }
+    }
+
+    fn prepare(self) -> (TempDir, SocketAddr, Vec<String>) {
+        let folder =
+            tempfile::Builder::new().prefix("penstock-sidecar-").tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("pipeline.yaml"), &self.manifest).expect("a manifest file");
+        for (path, content) in &self.references {
+            let file = folder.path().join("references").join(path);
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("a references folder");
+            std::fs::write(file, content).expect("a reference");
+        }
+        let admin = SocketAddr::from(([127, 0, 0, 1], ports::free()));
+        let mut arguments = vec![
+            self.subcommand.to_owned(),
+            "-f".to_owned(),
+            "pipeline.yaml".to_owned(),
+            "--admin".to_owned(),
+            admin.to_string(),
+        ];
+        if !self.references.is_empty() {
+            arguments.extend(["--references".to_owned(), "references".to_owned()]);
+        }
+        arguments.extend(self.arguments);
+        (folder, admin, arguments)
+    }
+}
+
+/// A sidecar that has ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Exit code.
+    pub code: i32,
+    /// Everything that it wrote.
+    pub text: String,
+}
+
+/// Runs `penstock-sidecar` with any arguments to its end.
+#[track_caller]
+pub fn command(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).output().expect("the sidecar runs")
+}
+
+fn get(address: SocketAddr, path: &str) -> Option<Answer> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, body: body.to_owned() })
+}
