@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::process::run;
 use crate::until::START;
-use crate::{Process, parts, ports};
+use crate::{Process, folder, parts, ports};
 
 const TOKEN: &str = "e2e-admin";
 
@@ -34,7 +34,7 @@ impl ApiServer {
     /// Starts both and waits until the server says that it is ready.
     #[track_caller]
     pub fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("penstock-api-").tempdir().expect("a temporary folder");
+        let folder = folder::fresh("api-");
         let path = folder.path();
         make_keys(path);
         let (client, peer, secure) = (ports::free(), ports::free(), ports::free());

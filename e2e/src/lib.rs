@@ -7,12 +7,15 @@
 
 pub mod apiserver;
 pub mod checker;
+pub mod clients;
+pub mod folder;
 pub mod kafka;
 pub mod load;
 pub mod parts;
 pub mod pipeline;
 pub mod ports;
 pub mod process;
+pub mod raw;
 mod runtime;
 pub mod sidecar;
 pub mod until;

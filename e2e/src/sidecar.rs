@@ -13,7 +13,7 @@ use crate::load::Plan;
 use crate::load::wire::Version;
 use crate::pipeline::Pipeline;
 use crate::until::{START, until};
-use crate::{Process, ports};
+use crate::{Process, folder, ports};
 
 /// How to start a sidecar; ends in [`Builder::start`] or [`Builder::run`].
 pub struct Builder {
@@ -302,8 +302,7 @@ impl Builder {
     }
 
     fn prepare(self) -> (TempDir, SocketAddr, Vec<String>) {
-        let folder =
-            tempfile::Builder::new().prefix("penstock-sidecar-").tempdir().expect("a temporary folder");
+        let folder = folder::fresh("sidecar-");
         std::fs::write(folder.path().join("pipeline.yaml"), &self.manifest).expect("a manifest file");
         for (path, content) in &self.references {
             let file = folder.path().join("references").join(path);

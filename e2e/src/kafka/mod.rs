@@ -5,6 +5,7 @@ mod admin;
 mod node;
 mod records;
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
@@ -13,7 +14,7 @@ pub use self::admin::TopicSpec;
 pub use self::node::Broker;
 use self::node::{NodePlan, Role};
 pub use self::records::{Record, read};
-use crate::ports;
+use crate::{folder, ports};
 
 /// A user of the SASL listener.
 #[derive(Clone, Debug)]
@@ -49,6 +50,12 @@ impl Kafka {
     /// One node, broker and controller in one.
     pub fn single() -> Builder {
         Builder { brokers: 1, min_isr: 1, auto_create: false, users: Vec::new(), settings: Vec::new() }
+    }
+
+    /// One node that all tests of a file share; for tests that break nothing.
+    pub fn shared() -> &'static Kafka {
+        static SHARED: LazyLock<Kafka> = LazyLock::new(|| Kafka::single().start());
+        &SHARED
     }
 
     /// Three brokers and a controller.
@@ -136,8 +143,7 @@ impl Builder {
     /// Starts the cluster and waits until every broker serves.
     #[track_caller]
     pub fn start(self) -> Kafka {
-        let folder =
-            tempfile::Builder::new().prefix("penstock-kafka-").tempdir().expect("a temporary folder");
+        let folder = folder::fresh("kafka-");
         node::write_logging(folder.path());
         let controller_port = ports::free();
         let plan = |id: i32, role: Role, controller: i32| NodePlan {

@@ -4,6 +4,7 @@ pub mod wire;
 
 mod http;
 mod mqtt;
+mod together;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+pub use self::together::Loads;
 use self::wire::Version;
 use crate::checker::{History, Message, Outcome};
 use crate::runtime;
@@ -43,7 +45,6 @@ pub struct Plan {
 pub struct Load {
     signals: Arc<Signals>,
     clients: Vec<JoinHandle<History>>,
-    stopped: Option<History>,
 }
 
 /// What clients and the test tell each other while they run.
@@ -156,7 +157,7 @@ impl Plan {
                 })
             })
             .collect();
-        Load { signals, clients, stopped: None }
+        Load { signals, clients }
     }
 }
 
@@ -224,7 +225,7 @@ impl Load {
     }
 
     fn collect(&mut self) -> History {
-        let mut history = self.stopped.take().unwrap_or_default();
+        let mut history = History::default();
         for client in self.clients.drain(..) {
             history.merge(runtime::wait(client).expect("a client without a panic"));
         }
