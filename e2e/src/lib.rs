@@ -8,6 +8,7 @@
 pub mod apiserver;
 pub mod checker;
 pub mod clients;
+pub mod crowd;
 pub mod folder;
 pub mod kafka;
 pub mod load;
