@@ -1,1 +1,9 @@
-//! The data plane.
+//! The data plane: takes messages in, makes them durable in Kafka, and only then answers the sender.
+//!
+//! The way of one message: `endpoint` decodes it, `intake` finds its route and builds the record, `store` makes it
+//! durable, and the receipt goes back to the endpoint, which answers.
+
+pub mod budget;
+pub mod intake;
+pub mod ledger;
+pub mod store;

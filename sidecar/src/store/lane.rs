@@ -1,0 +1,265 @@
+//! Lanes: the slots of one connection's messages between produce and answer.
+//!
+//! A message takes the next slot of its lane before it is given to the producer. The delivery report finds the slot
+//! again by a number that went with the message: no allocation, task or channel per message. The connection takes
+//! outcomes off the front, so answers leave in arrival order whatever order the reports come in.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use parking_lot::{Mutex, RwLock};
+use slab::Slab;
+
+use super::Outcome;
+use super::kafka::Return;
+use crate::budget::EndpointBudget;
+use crate::ledger::{Account, Entry};
+
+/// The number of a lane while it has connections or reports to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneKey(u32);
+
+/// What the connection needs of a message when its outcome is there.
+#[derive(Debug)]
+pub struct Slot {
+    /// What the connection said of it.
+    pub back: Return,
+    /// Budget that the producer's copy holds.
+    bytes: u64,
+    outcome: Option<Outcome>,
+}
+
+/// The slots of one connection (MQTT) or of one request at a time (HTTP).
+#[derive(Debug)]
+pub struct Lane {
+    budget: Arc<EndpointBudget>,
+    account: Account,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Sequence number of the front slot. Wraps; a lane never holds 2³² slots.
+    front: u32,
+    slots: VecDeque<Slot>,
+    /// What the slots' messages hold of the budget.
+    bytes: u64,
+    /// Reports still due, also of slots that were given up.
+    due: u32,
+    /// Budget that goes back with reports of slots that were given up, in order of production.
+    given_up: VecDeque<(u32, u64)>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+/// A slot's number within all lanes, as it travels with a message through the producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    fn new(lane: LaneKey, sequence: u32) -> Self {
+        Self(u64::from(lane.0) << 32 | u64::from(sequence))
+    }
+
+    /// As a number.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// From [`to_bits`](Self::to_bits).
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of 64 bits")]
+    fn parts(self) -> (LaneKey, u32) {
+        (LaneKey((self.0 >> 32) as u32), self.0 as u32)
+    }
+}
+
+impl Lane {
+    /// How many slots are taken, and the bytes that their messages hold.
+    #[must_use]
+    pub fn load(&self) -> (usize, u64) {
+        let state = self.state.lock();
+        (state.slots.len(), state.bytes)
+    }
+
+    /// When the oldest message without outcome arrived.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        self.state.lock().slots.front().map(|slot| slot.back.arrived)
+    }
+
+    /// Takes a slot for a message that is about to be produced. `bytes` (and one message) have been taken from the
+    /// endpoint's budget and go back with the report.
+    pub(super) fn occupy(&self, key: LaneKey, back: Return, bytes: u64) -> Ticket {
+        let mut state = self.state.lock();
+        let sequence = state.front.wrapping_add(u32::try_from(state.slots.len()).unwrap_or(u32::MAX));
+        state.slots.push_back(Slot { back, bytes, outcome: None });
+        state.bytes += bytes;
+        state.due += 1;
+        Ticket::new(key, sequence)
+    }
+
+    /// Takes the slot of a message that the producer did not accept back again; it must be the newest.
+    pub(super) fn retract(&self) {
+        let mut state = self.state.lock();
+        if let Some(slot) = state.slots.pop_back() {
+            state.bytes -= slot.bytes;
+            state.due -= 1;
+        }
+    }
+
+    /// Waits for the front slot's outcome.
+    pub fn poll_front(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.slots.front().is_some_and(|slot| slot.outcome.is_some()) {
+            return Poll::Ready(());
+        }
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Takes finished slots off the front, in order, until `each` says to stop or the front is not finished.
+    /// `each` must be quick: the lane is locked.
+    pub fn drain(&self, mut each: impl FnMut(&Slot, Outcome) -> std::ops::ControlFlow<()>) {
+        let mut state = self.state.lock();
+        while let Some(slot) = state.slots.front_mut() {
+            let Some(outcome) = slot.outcome.take() else { break };
+            let flow = each(slot, outcome);
+            let bytes = slot.bytes;
+            state.bytes -= bytes;
+            state.slots.pop_front();
+            state.front = state.front.wrapping_add(1);
+            if flow.is_break() {
+                break;
+            }
+        }
+        if state.slots.is_empty() && state.slots.capacity() > 64 {
+            state.slots = VecDeque::new();
+        }
+    }
+
+    /// Gives up all slots: their reports will come late, and only then give back what the messages hold. Returns how
+    /// many slots that were.
+    pub fn give_up(&self) -> usize {
+        let mut state = self.state.lock();
+        let mut sequence = state.front;
+        let slots = std::mem::take(&mut state.slots);
+        for slot in &slots {
+            if slot.outcome.is_none() {
+                state.given_up.push_back((sequence, slot.bytes));
+            }
+            sequence = sequence.wrapping_add(1);
+        }
+        state.front = sequence;
+        state.bytes = 0;
+        slots.len()
+    }
+
+    /// Notes a report. Returns the waker of a connection whose front is now finished, and whether the report was
+    /// late.
+    fn complete(&self, sequence: u32, outcome: Outcome) -> (Option<Waker>, bool) {
+        let mut state = self.state.lock();
+        let index = sequence.wrapping_sub(state.front) as usize;
+        let (bytes, late) = match state.slots.get_mut(index) {
+            Some(slot) => {
+                slot.outcome = Some(outcome);
+                (slot.bytes, false)
+            }
+            None => {
+                let found = state.given_up.iter().position(|(given_up, _)| *given_up == sequence);
+                let bytes = found.and_then(|at| state.given_up.remove(at)).map_or(0, |(_, bytes)| bytes);
+                (bytes, true)
+            }
+        };
+        state.due = state.due.saturating_sub(1);
+        let waker = if index == 0 && !late { state.waker.take() } else { None };
+        drop(state);
+        self.budget.give_back(bytes, 1);
+        if late {
+            let mut entry = Entry::default();
+            entry.late(1);
+            self.account.book(&mut entry);
+        }
+        (waker, late)
+    }
+}
+
+/// All lanes, by number.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    slab: RwLock<Slab<Arc<Lane>>>,
+}
+
+impl Lanes {
+    /// A lane for a new connection of the endpoint with this budget and these books.
+    pub fn open(&self, budget: &Arc<EndpointBudget>, account: &Account) -> (LaneKey, Arc<Lane>) {
+        let (budget, account) = (Arc::clone(budget), account.clone());
+        let lane = Arc::new(Lane { budget, account, state: Mutex::default() });
+        let key = LaneKey(u32::try_from(self.slab.write().insert(Arc::clone(&lane))).unwrap_or(u32::MAX));
+        (key, lane)
+    }
+
+    /// Ends a lane: what is still in it is given up, and its number is used again only when its last report is there.
+    /// Returns how many slots were given up.
+    pub fn close(&self, key: LaneKey, lane: &Lane) -> usize {
+        let given_up = lane.give_up();
+        let finished = {
+            let mut state = lane.state.lock();
+            state.closed = true;
+            state.waker = None;
+            state.due == 0
+        };
+        if finished {
+            self.slab.write().try_remove(key.0 as usize);
+        }
+        given_up
+    }
+
+    /// How many lanes are open or wait for reports.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slab.read().len()
+    }
+
+    /// Whether there is no lane.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Notes a batch of reports and collects whom to wake afterwards, each connection once.
+    pub fn complete(&self, reports: impl Iterator<Item = (Ticket, Outcome)>, wake: &mut Vec<Waker>) {
+        let mut finished = Vec::new();
+        {
+            let slab = self.slab.read();
+            for (ticket, outcome) in reports {
+                let (key, sequence) = ticket.parts();
+                let Some(lane) = slab.get(key.0 as usize) else { continue };
+                let (waker, late) = lane.complete(sequence, outcome);
+                wake.extend(waker);
+                if late {
+                    let state = lane.state.lock();
+                    if state.closed && state.due == 0 {
+                        finished.push(key.0 as usize);
+                    }
+                }
+            }
+        }
+        if !finished.is_empty() {
+            let mut slab = self.slab.write();
+            for key in finished {
+                slab.try_remove(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What is stored: key, payload and headers of one message, borrowed from where they arrived.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+/// The id of a message, unique within its source.
+#[derive(Clone, PartialEq, Eq)]
+pub enum MessageId {
+    /// Ours: a `UUIDv7` (RFC 9562).
+    Uuid(Uuid),
+    /// The sender's.
+    Sender(Box<str>),
+}
+
+impl MessageId {
+    /// A new id.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self::Uuid(Uuid::now_v7())
+    }
+
+    /// Calls `with` with the id's text.
+    pub fn with_text<T>(&self, with: impl FnOnce(&str) -> T) -> T {
+        match self {
+            Self::Uuid(uuid) => with(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+            Self::Sender(text) => with(text),
+        }
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with_text(|text| f.write_str(text))
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Record headers in one buffer that is used again for the next record.
+#[derive(Debug, Default)]
+pub struct Headers {
+    bytes: Vec<u8>,
+    /// End of name and end of value, per header.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Headers {
+    /// Empties the list and keeps its room.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Appends a header.
+    pub fn push(&mut self, name: &str, value: &[u8]) {
+        self.bytes.extend_from_slice(name.as_bytes());
+        let name_end = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.ends.push((name_end, self.bytes.len()));
+    }
+
+    /// The headers, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut start = 0;
+        self.ends.iter().filter_map(move |&(name_end, value_end)| {
+            let name = self.bytes.get(start..name_end)?;
+            let value = self.bytes.get(name_end..value_end)?;
+            start = value_end;
+            Some((name, value))
+        })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Names and values together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// A record for one topic.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// Index of the topic in the configuration.
+    pub topic: usize,
+    /// Absent: any partition.
+    pub key: Option<&'a [u8]>,
+    /// As it arrived.
+    pub payload: &'a [u8],
+    /// `CloudEvents` attributes and the sender's own.
+    pub headers: &'a Headers,
+    /// Arrival, Unix milliseconds. Never the event time: retention goes by it.
+    pub timestamp_millis: i64,
+}
+
+impl Record<'_> {
+    /// An upper bound of the record's size on the broker, uncompressed: the batch header (61 bytes), and each part
+    /// with the largest varints in front (message format v2, KIP-98).
+    #[must_use]
+    pub fn stored_bytes(&self) -> usize {
+        const BATCH: usize = 61;
+        const RECORD: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
+        const HEADER: usize = 5 + 5;
+        BATCH
+            + RECORD
+            + self.key.map_or(0, <[u8]>::len)
+            + self.payload.len()
+            + self.headers.bytes()
+            + self.headers.len() * HEADER
+    }
+}
