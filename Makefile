@@ -29,6 +29,11 @@ test: parts ## Everything: clippy, pure tests, and the tests against real parts
 	@echo "== tests"
 	cargo test --workspace --no-fail-fast
 
+# Always the whole workspace: one crate alone would choose other features for its dependencies, and build many again.
+.PHONY: build
+build: debian ## Build all programs
+	cargo build --workspace
+
 .PHONY: parts
 parts: ## Install Debian packages, build or fetch Kafka, etcd, kube-apiserver and the Python clients
 	e2e/parts/build.sh

@@ -83,7 +83,8 @@ build_clients() {
 }
 
 build_cargo_deny() {
-  cargo install --locked cargo-deny --version "$CARGO_DENY" --root "$1"
+  cargo install --locked cargo-deny --version "$CARGO_DENY" --root "$1" --target-dir "$1/target" || return 1
+  rm -rf "$1/target"
 }
 
 # Debian starts some services when it installs them; ours run on free ports with folders of their own.

@@ -26,13 +26,32 @@ struct State {
     connected: AtomicUsize,
     done: AtomicUsize,
     closed: AtomicUsize,
+    answered: AtomicUsize,
+}
+
+/// How the members of a crowd misbehave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manners {
+    Reading,
+    Slow(Duration),
+    Deaf,
 }
 
 impl Crowd {
     /// Opens `count` connections; each sends what `script` yields for its number, one part after the other's was taken
     /// by the kernel or 5 s have passed, then reads and throws away until it is closed.
     pub fn send(server: SocketAddr, count: usize, script: impl Fn(usize) -> Vec<Vec<u8>>) -> Self {
-        Self::start(server, count, script, true)
+        Self::start(server, count, script, Manners::Reading)
+    }
+
+    /// As [`Crowd::send`], with a pause before each part.
+    pub fn trickle(
+        server: SocketAddr,
+        count: usize,
+        pause: Duration,
+        script: impl Fn(usize) -> Vec<Vec<u8>>,
+    ) -> Self {
+        Self::start(server, count, script, Manners::Slow(pause))
     }
 
     /// As [`Crowd::send`], and never reads.
@@ -41,13 +60,18 @@ impl Crowd {
         count: usize,
         script: impl Fn(usize) -> Vec<Vec<u8>>,
     ) -> Self {
-        Self::start(server, count, script, false)
+        Self::start(server, count, script, Manners::Deaf)
     }
 
-    fn start(server: SocketAddr, count: usize, script: impl Fn(usize) -> Vec<Vec<u8>>, reads: bool) -> Self {
+    fn start(
+        server: SocketAddr,
+        count: usize,
+        script: impl Fn(usize) -> Vec<Vec<u8>>,
+        manners: Manners,
+    ) -> Self {
         let state = Arc::new(State::default());
         let members = (0..count)
-            .map(|number| runtime::spawn(member(server, number, script(number), reads, Arc::clone(&state))))
+            .map(|number| runtime::spawn(member(server, number, script(number), manners, Arc::clone(&state))))
             .collect();
         Self { members, state }
     }
@@ -65,6 +89,11 @@ impl Crowd {
         self.state.connected.load(Ordering::Relaxed)
     }
 
+    /// How many bytes came back to all of them.
+    pub fn answered(&self) -> usize {
+        self.state.answered.load(Ordering::Relaxed)
+    }
+
     /// How many connections the other side has closed.
     pub fn closed(&self) -> usize {
         self.state.closed.load(Ordering::Relaxed)
@@ -79,21 +108,32 @@ impl Drop for Crowd {
     }
 }
 
-async fn member(server: SocketAddr, number: usize, script: Vec<Vec<u8>>, reads: bool, state: Arc<State>) {
-    let Some(mut stream) = connect(server, number, reads).await else {
+async fn member(
+    server: SocketAddr,
+    number: usize,
+    script: Vec<Vec<u8>>,
+    manners: Manners,
+    state: Arc<State>,
+) {
+    let Some(mut stream) = connect(server, number, manners).await else {
         state.done.fetch_add(1, Ordering::Relaxed);
         state.closed.fetch_add(1, Ordering::Relaxed);
         return;
     };
     state.connected.fetch_add(1, Ordering::Relaxed);
     for part in script {
+        if let Manners::Slow(pause) = manners {
+            tokio::time::sleep(pause).await;
+        }
         // An error or a full window is for the test to judge by what the server does.
         let _ = timeout(Duration::from_secs(5), stream.write_all(&part)).await;
     }
     state.done.fetch_add(1, Ordering::Relaxed);
-    if reads {
+    if manners != Manners::Deaf {
         let mut chunk = [0; 4096];
-        while matches!(stream.read(&mut chunk).await, Ok(1..)) {}
+        while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+            state.answered.fetch_add(count, Ordering::Relaxed);
+        }
         state.closed.fetch_add(1, Ordering::Relaxed);
     } else {
         // A close by the other side shows as an error of the socket, without reading.
@@ -109,10 +149,10 @@ async fn member(server: SocketAddr, number: usize, script: Vec<Vec<u8>>, reads: 
 
 /// From one of several loopback addresses, so that ports do not run out, with a small receive buffer for those that
 /// never read, so that the server feels it early.
-async fn connect(server: SocketAddr, number: usize, reads: bool) -> Option<TcpStream> {
+async fn connect(server: SocketAddr, number: usize, manners: Manners) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().ok()?;
     socket.bind(SocketAddr::from(([127, 0, 0, 2 + (number % 8) as u8], 0))).ok()?;
-    if !reads {
+    if manners == Manners::Deaf {
         socket.set_recv_buffer_size(4096).ok()?;
     }
     timeout(PATIENCE, socket.connect(server)).await.ok()?.ok()

@@ -6,7 +6,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::sync::{LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex, Once};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -53,6 +53,8 @@ impl Process {
         command.process_group(0);
         let child = spawn(command)
             .unwrap_or_else(|error| panic!("{name}: cannot start {}: {error}", program.as_ref().display()));
+        show_logs_on_panic();
+        RUNNING.lock().expect("no panic while held").push(log.clone());
         Self { name: name.to_owned(), child, log, status: None }
     }
 
@@ -144,13 +146,7 @@ impl Process {
 
     /// The end of its log, under a line that names it.
     pub fn log_tail(&self) -> String {
-        let mut text = Vec::new();
-        if let Ok(mut file) = File::open(&self.log) {
-            let length = file.metadata().map(|data| data.len()).unwrap_or_default();
-            let _ = file.seek(SeekFrom::Start(length.saturating_sub(8 << 10)));
-            let _ = file.read_to_end(&mut text);
-        }
-        format!("--- the end of {}\n{}", self.log.display(), String::from_utf8_lossy(&text))
+        log_tail(&self.log, 8 << 10)
     }
 
     fn rustix_pid(&self) -> Pid {
@@ -160,11 +156,39 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.log_tail());
-        }
         self.kill();
+        let mut running = RUNNING.lock().expect("no panic while held");
+        if let Some(place) = running.iter().position(|log| *log == self.log) {
+            running.swap_remove(place);
+        }
     }
+}
+
+/// The logs of all parts that this test process has running.
+static RUNNING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A failed test shows the end of every log, also those of parts that several tests share.
+fn show_logs_on_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let default = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            default(info);
+            for log in RUNNING.lock().map(|running| running.clone()).unwrap_or_default() {
+                eprintln!("{}", log_tail(&log, 3 << 10));
+            }
+        }));
+    });
+}
+
+fn log_tail(log: &Path, bytes: u64) -> String {
+    let mut text = Vec::new();
+    if let Ok(mut file) = File::open(log) {
+        let length = file.metadata().map(|data| data.len()).unwrap_or_default();
+        let _ = file.seek(SeekFrom::Start(length.saturating_sub(bytes)));
+        let _ = file.read_to_end(&mut text);
+    }
+    format!("--- the end of {}\n{}", log.display(), String::from_utf8_lossy(&text))
 }
 
 /// A request to the thread that starts processes.
