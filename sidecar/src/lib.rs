@@ -4,6 +4,7 @@
 //! durable, and the receipt goes back to the endpoint, which answers.
 
 pub mod budget;
+pub mod endpoint;
 pub mod intake;
 pub mod ledger;
 pub mod store;

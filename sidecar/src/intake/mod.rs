@@ -303,7 +303,7 @@ impl Intake {
             headers: &scratch.headers,
             timestamp_millis: unix_millis(),
         };
-        let back = Return { id, tag: arrival.tag, dead_letter, arrived: arrival.arrived };
+        let back = Return { id, tag: arrival.tag, refusal: 0, dead_letter, arrived: arrival.arrived };
         self.store.submit(key, lane, &self.budget, &record, back).map_err(|error| match error {
             SubmitError::Transient(cause) => Refusal::Transient(cause),
             SubmitError::TooLarge { limit_bytes } => Refusal::TooLarge { limit_bytes },

@@ -98,6 +98,10 @@ struct Node {
 
 /// What was found.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack for one call; a box would be an allocation per message"
+)]
 pub enum Found<'r, 'a> {
     /// A route and what its pattern bound.
     Route(&'r Target, Captures<'a>),

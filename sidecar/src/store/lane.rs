@@ -106,6 +106,12 @@ impl Lane {
         Ticket::new(key, sequence)
     }
 
+    /// Takes a slot for a message whose outcome is known at once, so that its answer keeps its turn.
+    pub fn decide(&self, back: Return, outcome: Outcome) {
+        debug_assert!(!matches!(outcome, Outcome::Persisted(_)), "only a store can say that");
+        self.state.lock().slots.push_back(Slot { back, bytes: 0, outcome: Some(outcome) });
+    }
+
     /// Takes the slot of a message that the producer did not accept back again; it must be the newest.
     pub(super) fn retract(&self) {
         let mut state = self.state.lock();

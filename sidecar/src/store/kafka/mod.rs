@@ -59,8 +59,10 @@ pub enum SubmitError {
 pub struct Return {
     /// The id it will be known by.
     pub id: MessageId,
-    /// The connection's own mark.
+    /// The connection's own mark: an MQTT packet identifier, or 0.
     pub tag: u16,
+    /// The endpoint's own code for a message that intake refused: an MQTT reason code, or 0.
+    pub refusal: u8,
     /// Goes to the dead-letter topic.
     pub dead_letter: bool,
     /// When it arrived.

@@ -1,0 +1,163 @@
+//! Who is connected to an endpoint, and the orders that connections are given from outside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use slab::Slab;
+use tokio::sync::Notify;
+
+/// What a connection is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Order {
+    /// Finish what is in flight and leave: the pod is ending.
+    Leave = 1,
+    /// Close now: another connection has taken the client's place.
+    TakenOver = 2,
+}
+
+/// The outside's hold on one connection.
+#[derive(Debug, Default)]
+pub struct Handle {
+    order: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Handle {
+    /// Gives an order; a later one takes the place of an earlier one.
+    pub fn order(&self, order: Order) {
+        self.order.store(order as u8, Ordering::Release);
+        if let Some(waker) = self.waker.lock().take() {
+            waker.wake();
+        }
+    }
+
+    /// The order given last.
+    #[must_use]
+    pub fn ordered(&self) -> Option<Order> {
+        match self.order.load(Ordering::Acquire) {
+            1 => Some(Order::Leave),
+            2 => Some(Order::TakenOver),
+            _ => None,
+        }
+    }
+
+    /// Waits for an order other than `known`.
+    pub fn poll_order(&self, known: Option<Order>, context: &Context<'_>) -> Poll<()> {
+        {
+            let mut waker = self.waker.lock();
+            match &mut *waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+        }
+        if self.ordered() == known { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+/// The connections of one endpoint, at most a given number.
+#[derive(Debug)]
+pub struct Connections {
+    limit: usize,
+    inside: Mutex<Slab<Arc<Handle>>>,
+    emptied: Notify,
+}
+
+/// A place among the connections, left on drop.
+#[derive(Debug)]
+pub struct Place {
+    connections: Arc<Connections>,
+    index: usize,
+    handle: Arc<Handle>,
+}
+
+impl Connections {
+    /// Room for `limit` connections.
+    #[must_use]
+    pub fn new(limit: u32) -> Arc<Self> {
+        Arc::new(Self { limit: limit as usize, inside: Mutex::default(), emptied: Notify::new() })
+    }
+
+    /// A place, unless all are taken.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>) -> Option<Place> {
+        let mut inside = self.inside.lock();
+        if inside.len() >= self.limit {
+            return None;
+        }
+        let handle = Arc::new(Handle::default());
+        let index = inside.insert(Arc::clone(&handle));
+        Some(Place { connections: Arc::clone(self), index, handle })
+    }
+
+    /// How many are connected.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inside.lock().len()
+    }
+
+    /// Whether nobody is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tells all connections to leave, evenly over `time`, so that they do not all come back elsewhere at once.
+    pub async fn tell_to_leave(&self, time: Duration) {
+        let handles: Vec<_> = self.inside.lock().iter().map(|(_, handle)| Arc::clone(handle)).collect();
+        let Ok(count) = u32::try_from(handles.len()) else { return };
+        let start = tokio::time::Instant::now();
+        for (index, handle) in (0..).zip(handles) {
+            // The timer has a resolution of a millisecond: those that are due together go together.
+            let due = start + time * index / count.max(1);
+            if due > tokio::time::Instant::now() {
+                tokio::time::sleep_until(due).await;
+            }
+            handle.order(Order::Leave);
+        }
+    }
+
+    /// Waits until nobody is connected.
+    pub async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+impl Place {
+    /// The outside's hold on this connection.
+    #[must_use]
+    pub fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    /// A number that differs between connections that are there together.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.index
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let empty = {
+            let mut inside = self.connections.inside.lock();
+            inside.try_remove(self.index);
+            if inside.is_empty() {
+                inside.shrink_to_fit();
+            }
+            inside.is_empty()
+        };
+        if empty {
+            self.connections.emptied.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Listening and accepting.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::connections::{Connections, Place};
+
+/// Connections that the kernel keeps while we are busy accepting; it takes less if `net.core.somaxconn` is less.
+const BACKLOG: i32 = 4_096;
+
+/// A port that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "endpoint {endpoint}: cannot listen on {address}: {source}: choose another port, or stop what uses it"
+)]
+pub struct ListenError {
+    /// The endpoint.
+    pub endpoint: String,
+    /// Where.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Listens on all addresses, IPv6 and IPv4, or on loopback only.
+pub fn listen(endpoint: &str, port: u16, loopback: bool) -> Result<TcpListener, ListenError> {
+    let six = IpAddr::V6(if loopback { Ipv6Addr::LOCALHOST } else { Ipv6Addr::UNSPECIFIED });
+    let four = IpAddr::V4(if loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED });
+    // Loopback means 127.0.0.1, which is what `localhost` is first on every image; all addresses means a socket for
+    // both families where the kernel has IPv6.
+    let addresses = if loopback { vec![four] } else { vec![six, four] };
+    let mut result = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
+    let mut address = SocketAddr::new(four, port);
+    for ip in addresses {
+        address = SocketAddr::new(ip, port);
+        result = bind(address);
+        match &result {
+            Err(error) if ip.is_ipv6() && error.kind() != io::ErrorKind::AddrInUse => {}
+            _ => break,
+        }
+    }
+    result.map_err(|source| ListenError { endpoint: endpoint.to_owned(), address, source })
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts connections until `stop`, and hands each to `serve` with its place. Without a free place the connection is
+/// handed to `refuse`.
+pub async fn accept(
+    endpoint: &str,
+    listener: TcpListener,
+    connections: Arc<Connections>,
+    stop: CancellationToken,
+    mut serve: impl FnMut(TcpStream, SocketAddr, Place),
+    mut refuse: impl FnMut(TcpStream),
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Acks are small and due now.
+                let _ = stream.set_nodelay(true);
+                match connections.enter() {
+                    Some(place) => serve(stream, peer, place),
+                    None => refuse(stream),
+                }
+            }
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: accepting again at once would only spin.
+                tracing::warn!(endpoint, %error, "cannot accept a connection; raise the descriptor limit if it is reached");
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                    () = stop.cancelled() => return,
+                }
+            }
+        }
+    }
+}
+
+/// Errors that accept(2) passes on from a connection that ended while it waited.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// The peer's address as `{source}` shows it: without port, IPv4 as IPv4 also on a socket for both families.
+#[must_use]
+pub fn source_of(peer: SocketAddr) -> String {
+    peer.ip().to_canonical().to_string()
+}

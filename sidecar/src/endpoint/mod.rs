@@ -1,0 +1,4 @@
+//! Endpoints: listeners, connections, and the protocols they speak.
+
+pub mod connections;
+pub mod listener;
