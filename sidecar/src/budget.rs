@@ -17,6 +17,7 @@ pub const MESSAGE_OVERHEAD_BYTES: u64 = 512;
 pub struct PodBudget {
     bytes: Gauge,
     waiting: AtomicUsize,
+    announcements: AtomicU64,
     waiters: Mutex<Vec<Waker>>,
 }
 
@@ -27,6 +28,7 @@ impl PodBudget {
         Arc::new(Self {
             bytes: Gauge::new(limit_bytes),
             waiting: AtomicUsize::new(0),
+            announcements: AtomicU64::new(0),
             waiters: Mutex::default(),
         })
     }
@@ -43,12 +45,20 @@ impl PodBudget {
         self.bytes.limit
     }
 
-    /// Asks to be woken at the next [`announce`](Self::announce). Try once more after registering: what was given
-    /// back in between is not announced again.
-    pub fn register(&self, waker: &Waker) {
+    /// Asks to be woken at the next [`announce`](Self::announce), and returns the number of announcements so far: as
+    /// long as that stays, the asking holds. Try once more after registering: what was given back in between is not
+    /// announced again.
+    pub fn register(&self, waker: &Waker) -> u64 {
         let mut waiters = self.waiters.lock();
         waiters.push(waker.clone());
         self.waiting.store(waiters.len(), Ordering::SeqCst);
+        self.announcements.load(Ordering::SeqCst)
+    }
+
+    /// How often waiters have been woken.
+    #[must_use]
+    pub fn announcements(&self) -> u64 {
+        self.announcements.load(Ordering::SeqCst)
     }
 
     /// Wakes whoever waits; called once for a batch of givings-back.
@@ -59,6 +69,7 @@ impl PodBudget {
         let woken = {
             let mut waiters = self.waiters.lock();
             self.waiting.store(0, Ordering::SeqCst);
+            self.announcements.fetch_add(1, Ordering::SeqCst);
             std::mem::take(&mut *waiters)
         };
         woken.into_iter().for_each(Waker::wake);

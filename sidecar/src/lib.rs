@@ -4,7 +4,12 @@
 //! durable, and the receipt goes back to the endpoint, which answers.
 
 pub mod budget;
+pub mod cli;
+pub mod config;
+pub mod drain;
+pub mod edge;
 pub mod endpoint;
 pub mod intake;
 pub mod ledger;
 pub mod store;
+pub mod telemetry;

@@ -17,6 +17,8 @@ pub enum Order {
     Leave = 1,
     /// Close now: another connection has taken the client's place.
     TakenOver = 2,
+    /// Close now: the pod ends, and what is in flight is abandoned.
+    Close = 3,
 }
 
 /// The outside's hold on one connection.
@@ -41,6 +43,7 @@ impl Handle {
         match self.order.load(Ordering::Acquire) {
             1 => Some(Order::Leave),
             2 => Some(Order::TakenOver),
+            3 => Some(Order::Close),
             _ => None,
         }
     }
@@ -118,6 +121,12 @@ impl Connections {
             }
             handle.order(Order::Leave);
         }
+    }
+
+    /// Tells all connections to close now.
+    pub fn close_all(&self) {
+        let handles: Vec<_> = self.inside.lock().iter().map(|(_, handle)| Arc::clone(handle)).collect();
+        handles.iter().for_each(|handle| handle.order(Order::Close));
     }
 
     /// Waits until nobody is connected.

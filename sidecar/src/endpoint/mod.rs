@@ -2,3 +2,67 @@
 
 pub mod connections;
 pub mod listener;
+pub mod mqtt;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_crds::edge::{EndpointConfig, ProtocolConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::intake::Intake;
+use connections::Connections;
+use mqtt::MqttEndpoint;
+
+/// An endpoint of the pipeline.
+pub struct Endpoint {
+    intake: Arc<Intake>,
+    protocol: Protocol,
+}
+
+enum Protocol {
+    Mqtt(Arc<MqttEndpoint>),
+}
+
+impl Endpoint {
+    /// The endpoint that `config` describes, in front of `intake`.
+    #[must_use]
+    pub fn new(config: &EndpointConfig, intake: Arc<Intake>, ack_timeout: Duration) -> Self {
+        let limits = config.limits.clone();
+        let protocol = match &config.protocol {
+            ProtocolConfig::Mqtt(mqtt) => {
+                Protocol::Mqtt(MqttEndpoint::new(Arc::clone(&intake), mqtt.clone(), limits, ack_timeout))
+            }
+            ProtocolConfig::Http(_) => unreachable!(),
+        };
+        Self { intake, protocol }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.intake.ledger().name()
+    }
+
+    /// Its way in.
+    #[must_use]
+    pub fn intake(&self) -> &Arc<Intake> {
+        &self.intake
+    }
+
+    /// Who is connected.
+    #[must_use]
+    pub fn connections(&self) -> &Arc<Connections> {
+        match &self.protocol {
+            Protocol::Mqtt(endpoint) => endpoint.connections(),
+        }
+    }
+
+    /// Accepts connections until `stop`.
+    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
+        match &self.protocol {
+            Protocol::Mqtt(endpoint) => Arc::clone(endpoint).serve(listener, stop).await,
+        }
+    }
+}

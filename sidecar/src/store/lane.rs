@@ -89,6 +89,12 @@ impl Lane {
         (state.slots.len(), state.bytes)
     }
 
+    /// Whether a slot is taken by a message of which this is so.
+    #[must_use]
+    pub fn any(&self, is_so: impl Fn(&Slot) -> bool) -> bool {
+        self.state.lock().slots.iter().any(is_so)
+    }
+
     /// When the oldest message without outcome arrived.
     #[must_use]
     pub fn oldest(&self) -> Option<Instant> {

@@ -357,7 +357,24 @@ impl KafkaStore {
     }
 }
 
+impl StartError {
+    /// Whether the configuration is at fault, and not the machine.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Settings(_) | Self::Client(_) => true,
+            Self::Thread(_) => false,
+        }
+    }
+}
+
 impl Threads {
+    /// Whether one of them has ended although nobody asked it to.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.reports.is_finished() || self.looks.is_finished()
+    }
+
     /// Waits up to `patience` for the last reports, then ends the threads. Returns how many messages are left without
     /// a report. Blocks.
     #[must_use]

@@ -1,0 +1,177 @@
+//! One sidecar: its listeners, budgets, books and store, put together from an [`EdgeConfig`].
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use penstock_crds::edge::EdgeConfig;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::PodBudget;
+use crate::endpoint::Endpoint;
+use crate::endpoint::listener::{self, ListenError};
+use crate::intake::{Intake, IntakeError};
+use crate::ledger::Ledger;
+use crate::store::kafka::{KafkaStore, StartError, Threads};
+
+/// Why a sidecar cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// A port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Kafka's client.
+    #[error(transparent)]
+    Store(#[from] StartError),
+    /// A route.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+}
+
+impl EdgeError {
+    /// Whether the configuration is at fault, and not the machine.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Listen(_) => false,
+            Self::Store(error) => error.is_configuration(),
+            Self::Intake(_) => true,
+        }
+    }
+}
+
+/// A running sidecar.
+pub struct Edge {
+    config: Arc<EdgeConfig>,
+    pod: Arc<PodBudget>,
+    store: Arc<KafkaStore>,
+    threads: Mutex<Option<Threads>>,
+    endpoints: Vec<Endpoint>,
+    ledger: Ledger,
+    draining: AtomicBool,
+    stop_accepting: CancellationToken,
+}
+
+impl Edge {
+    /// Listens, starts the store, and lets clients in. Kafka need not be there. Must be called on a tokio runtime.
+    pub fn start(config: EdgeConfig, references: &Path) -> Result<Arc<Self>, EdgeError> {
+        let config = Arc::new(config);
+        // Ports first: a port in use should not cost a connection to Kafka.
+        let listeners = config
+            .endpoints
+            .iter()
+            .map(|endpoint| listener::listen(&endpoint.name, endpoint.port, endpoint.loopback))
+            .collect::<Result<Vec<_>, _>>()?;
+        let pod = PodBudget::new(config.max_in_flight_bytes);
+        let (store, threads) = KafkaStore::start(Arc::clone(&config), references, Arc::clone(&pod))?;
+        let intakes = Intake::build(&config, references, &store, &pod)?;
+        let ledger = Ledger::new(intakes.iter().map(|intake| Arc::clone(intake.ledger())).collect());
+        let ack_timeout = Duration::from_secs(config.delivery.ack_timeout_seconds.into());
+        let endpoints = config
+            .endpoints
+            .iter()
+            .zip(intakes)
+            .map(|(endpoint, intake)| Endpoint::new(endpoint, intake, ack_timeout))
+            .collect();
+        let edge = Arc::new(Self {
+            config,
+            pod,
+            store,
+            threads: Mutex::new(Some(threads)),
+            endpoints,
+            ledger,
+            draining: AtomicBool::new(false),
+            stop_accepting: CancellationToken::new(),
+        });
+        for (index, listener) in listeners.into_iter().enumerate() {
+            edge.accept(index, listener);
+        }
+        Ok(edge)
+    }
+
+    fn accept(self: &Arc<Self>, index: usize, listener: TcpListener) {
+        let edge = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Some(endpoint) = edge.endpoints.get(index) {
+                endpoint.serve(listener, edge.stop_accepting.clone()).await;
+            }
+        });
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn config(&self) -> &EdgeConfig {
+        &self.config
+    }
+
+    /// The pod's budget.
+    #[must_use]
+    pub fn pod(&self) -> &Arc<PodBudget> {
+        &self.pod
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<KafkaStore> {
+        &self.store
+    }
+
+    /// The endpoints, in the order of the configuration.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The books.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether the pod is ending.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Why no new clients should be sent here; none when they should. A loss of Kafka after it was seen is no reason:
+    /// or an outage would take every endpoint away, and no sender would get its 503.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        if self.is_draining() {
+            return Some("draining".to_owned());
+        }
+        if self.store.health().was_seen() {
+            return None;
+        }
+        let obstacle = self.store.topics().iter().find_map(|topic| topic.obstacle());
+        let trouble = self.store.health().trouble().or(obstacle.map(|obstacle| obstacle.message));
+        Some(trouble.unwrap_or_else(|| "Kafka has not been seen yet".to_owned()))
+    }
+
+    /// From now on not ready; connections are still accepted.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Accepts nothing more.
+    pub fn stop_accepting(&self) {
+        self.stop_accepting.cancel();
+    }
+
+    /// Whether a thread of the store has ended although nobody asked it to: nothing would be acknowledged any more.
+    #[must_use]
+    pub fn store_has_failed(&self) -> bool {
+        self.threads.lock().as_ref().is_some_and(Threads::has_ended)
+    }
+
+    /// Waits for the last reports, at most `patience`, and ends the store. Returns how many messages are left without
+    /// one.
+    pub async fn end_store(&self, patience: Duration) -> usize {
+        let Some(threads) = self.threads.lock().take() else { return 0 };
+        tokio::task::spawn_blocking(move || threads.end(patience)).await.unwrap_or(0)
+    }
+}

@@ -1,0 +1,228 @@
+//! The packets that this server sends, written one after the other into one buffer.
+
+use std::io::Write as _;
+
+use super::{Reason, Version};
+use crate::store::{MessageId, Receipt};
+
+/// What CONNACK says (§3.2).
+#[derive(Clone, Debug)]
+pub struct ConnAck<'a> {
+    /// Highest QoS that is served.
+    pub maximum_qos: u8,
+    /// Receive Maximum.
+    pub receive_maximum: u16,
+    /// Maximum Packet Size.
+    pub maximum_packet_size: u32,
+    /// Topic Alias Maximum.
+    pub topic_alias_maximum: u16,
+    /// The client asked for a session; it gets one that ends with the connection.
+    pub session_expires_now: bool,
+    /// The identifier given to a client that brought none.
+    pub assigned_client_id: Option<&'a str>,
+}
+
+/// Writes packets of one protocol version.
+#[derive(Debug)]
+pub struct Encoder<'b> {
+    version: Version,
+    out: &'b mut Vec<u8>,
+}
+
+impl<'b> Encoder<'b> {
+    /// Appends to `out`.
+    pub fn new(version: Version, out: &'b mut Vec<u8>) -> Self {
+        Self { version, out }
+    }
+
+    /// A CONNACK that lets the client in, Session Present 0.
+    pub fn connack(&mut self, connack: &ConnAck<'_>) {
+        if self.version == Version::V3 {
+            self.out.extend_from_slice(&[0x20, 2, 0, 0]);
+            return;
+        }
+        let mut properties = Vec::with_capacity(64);
+        if connack.maximum_qos < 2 {
+            properties.extend_from_slice(&[0x24, connack.maximum_qos]);
+        }
+        properties.push(0x21);
+        properties.extend_from_slice(&connack.receive_maximum.to_be_bytes());
+        properties.push(0x27);
+        properties.extend_from_slice(&connack.maximum_packet_size.to_be_bytes());
+        properties.push(0x22);
+        properties.extend_from_slice(&connack.topic_alias_maximum.to_be_bytes());
+        if connack.session_expires_now {
+            properties.extend_from_slice(&[0x11, 0, 0, 0, 0]);
+        }
+        if let Some(client_id) = connack.assigned_client_id {
+            properties.push(0x12);
+            text(&mut properties, client_id.as_bytes());
+        }
+        // Wildcard, shared and identified subscriptions: nothing is delivered.
+        properties.extend_from_slice(&[0x28, 0, 0x29, 0, 0x2A, 0]);
+        let properties_length = variable_length(properties.len());
+        self.header(0x20, 2 + properties_length + properties.len());
+        self.out.extend_from_slice(&[0, Reason::Success as u8]);
+        variable(self.out, properties.len());
+        self.out.extend_from_slice(&properties);
+    }
+
+    /// A CONNACK that refuses. 3.1.1 has return codes of its own, and none for most reasons: then nothing is written
+    /// and the connection is just closed.
+    pub fn connack_refused(&mut self, reason: Reason) {
+        if self.version == Version::V5 {
+            self.out.extend_from_slice(&[0x20, 3, 0, reason as u8, 0]);
+            return;
+        }
+        let code = match reason {
+            Reason::UnsupportedProtocolVersion => 1,
+            Reason::ClientIdentifierNotValid => 2,
+            Reason::ServerBusy | Reason::ServerShuttingDown | Reason::ConnectionRateExceeded => 3,
+            Reason::NotAuthorized => 5,
+            _ => return,
+        };
+        self.out.extend_from_slice(&[0x20, 2, 0, code]);
+    }
+
+    /// A PUBACK for a stored message. With `room` for it, in bytes of the whole packet, MQTT 5 carries the receipt in
+    /// user properties.
+    pub fn puback(&mut self, packet_id: u16, id: &MessageId, receipt: &Receipt, room: usize) {
+        let [high, low] = packet_id.to_be_bytes();
+        if self.version == Version::V3 || room == 0 {
+            self.out.extend_from_slice(&[0x40, 2, high, low]);
+            return;
+        }
+        let partition = Digits::of(i64::from(receipt.partition()));
+        let offset = receipt.offset().map(Digits::of);
+        id.with_text(|id| {
+            let properties = [
+                Some(("id", id.as_bytes())),
+                Some(("topic", receipt.topic().as_bytes())),
+                Some(("partition", partition.as_bytes())),
+                offset.as_ref().map(|offset| ("offset", offset.as_bytes())),
+            ];
+            let properties = properties.iter().flatten();
+            let length: usize = properties.clone().map(|(name, value)| 5 + name.len() + value.len()).sum();
+            let remaining = 3 + variable_length(length) + length;
+            if 1 + variable_length(remaining) + remaining > room {
+                self.out.extend_from_slice(&[0x40, 2, high, low]);
+                return;
+            }
+            self.header(0x40, remaining);
+            self.out.extend_from_slice(&[high, low, Reason::Success as u8]);
+            variable(self.out, length);
+            for (name, value) in properties {
+                self.out.push(0x26);
+                text(self.out, name.as_bytes());
+                text(self.out, value);
+            }
+        });
+    }
+
+    /// A PUBACK that refuses a message for good, with the code of a [`Reason`]; only MQTT 5 can say that. Without a
+    /// code it was the store that refused it.
+    pub fn puback_refused(&mut self, packet_id: u16, code: u8) {
+        let [high, low] = packet_id.to_be_bytes();
+        let code = if code == 0 { Reason::ImplementationSpecific as u8 } else { code };
+        self.out.extend_from_slice(&[0x40, 3, high, low, code]);
+    }
+
+    /// A SUBACK that refuses each of `filters` subscriptions: nothing is delivered by this server.
+    pub fn suback_refused(&mut self, packet_id: u16, filters: usize) {
+        let code = match self.version {
+            Version::V3 => 0x80,
+            Version::V5 => Reason::ImplementationSpecific as u8,
+        };
+        self.answer_filters(0x90, packet_id, code, filters);
+    }
+
+    /// An UNSUBACK: there was no such subscription.
+    pub fn unsuback(&mut self, packet_id: u16, filters: usize) {
+        match self.version {
+            Version::V3 => self.answer_filters(0xB0, packet_id, 0, 0),
+            Version::V5 => self.answer_filters(0xB0, packet_id, 0x11, filters),
+        }
+    }
+
+    fn answer_filters(&mut self, first: u8, packet_id: u16, code: u8, filters: usize) {
+        let properties = usize::from(self.version == Version::V5);
+        self.header(first, 2 + properties + filters);
+        self.out.extend_from_slice(&packet_id.to_be_bytes());
+        self.out.extend(std::iter::repeat_n(0, properties));
+        self.out.extend(std::iter::repeat_n(code, filters));
+    }
+
+    /// A PUBCOMP for a PUBREL whose identifier is not known.
+    pub fn pubcomp_unknown(&mut self, packet_id: u16) {
+        let [high, low] = packet_id.to_be_bytes();
+        match self.version {
+            Version::V3 => self.out.extend_from_slice(&[0x70, 2, high, low]),
+            Version::V5 => self.out.extend_from_slice(&[0x70, 3, high, low, 0x92]),
+        }
+    }
+
+    /// A PINGRESP.
+    pub fn pingresp(&mut self) {
+        self.out.extend_from_slice(&[0xD0, 0]);
+    }
+
+    /// A DISCONNECT; only an MQTT 5 server sends one.
+    pub fn disconnect(&mut self, reason: Reason) {
+        if self.version == Version::V5 {
+            self.out.extend_from_slice(&[0xE0, 2, reason as u8, 0]);
+        }
+    }
+
+    fn header(&mut self, first: u8, remaining: usize) {
+        self.out.push(first);
+        variable(self.out, remaining);
+    }
+}
+
+fn variable(out: &mut Vec<u8>, mut value: usize) {
+    loop {
+        #[expect(clippy::cast_possible_truncation, reason = "seven bits")]
+        let byte = (value & 0x7F) as u8;
+        value >>= 7;
+        if value == 0 {
+            out.push(byte);
+            return;
+        }
+        out.push(byte | 0x80);
+    }
+}
+
+fn variable_length(value: usize) -> usize {
+    match value {
+        0..=127 => 1,
+        128..=16_383 => 2,
+        _ => 3,
+    }
+}
+
+fn text(out: &mut Vec<u8>, bytes: &[u8]) {
+    let bytes = bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes);
+    out.extend_from_slice(&u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// A number in decimal, without an allocation.
+struct Digits {
+    bytes: [u8; 20],
+    length: usize,
+}
+
+impl Digits {
+    fn of(value: i64) -> Self {
+        let mut bytes = [0; 20];
+        let mut rest = &mut bytes[..];
+        // A 64-bit number has at most 20 digits and sign: writing it cannot fail.
+        let _ = write!(rest, "{value}");
+        let length = 20 - rest.len();
+        Self { bytes, length }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}

@@ -1,0 +1,346 @@
+//! One MQTT connection: read, hand to intake, wait for reports, answer in order.
+//!
+//! Nothing here waits for Kafka while it could read: a PINGREQ is answered while acknowledgements are pending.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::MqttEndpoint;
+use super::client::{Client, Turn};
+use super::codec::{Encoder, Reason};
+use super::end::End;
+use super::inbound::{Inbound, Read};
+use super::outbound::Outbound;
+use super::session::Session;
+use crate::endpoint::connections::{Order, Place};
+use crate::endpoint::listener::source_of;
+use crate::ledger::Ending;
+use crate::store::Outcome;
+
+/// How long a client may take for its CONNECT.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client is held whose message was answered as transient at once: it would come back at once.
+const HOLD: Duration = Duration::from_secs(1);
+/// How long our last word may take, and how long we wait for the client to close after it, so that a reset does not
+/// overtake it.
+const LINGER: Duration = Duration::from_millis(500);
+/// Reads before other connections get their turn.
+const READS_PER_TURN: usize = 4;
+
+/// A client's connection.
+pub(super) struct Connection {
+    stream: TcpStream,
+    place: Place,
+    client: Client,
+    inbound: Inbound,
+    outbound: Outbound,
+    timer: Pin<Box<Sleep>>,
+    armed: Instant,
+    opened: Instant,
+    /// Since when reading waits for room, and at which announcement of the pod's budget we asked to be woken.
+    full: Option<(Instant, Option<u64>)>,
+    /// Cleared when nothing more is taken; the rest is answered.
+    reading: bool,
+    /// The pod is ending.
+    leaving: bool,
+}
+
+impl Connection {
+    pub(super) fn new(
+        endpoint: Arc<MqttEndpoint>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Place,
+    ) -> Self {
+        let now = Instant::now();
+        let armed = now + CONNECT_TIMEOUT;
+        Self {
+            stream,
+            client: Client::new(endpoint, source_of(peer), place.number()),
+            place,
+            inbound: Inbound::new(now),
+            outbound: Outbound::default(),
+            timer: Box::pin(tokio::time::sleep_until(armed.into())),
+            armed,
+            opened: now,
+            full: None,
+            reading: true,
+            leaving: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let end = loop {
+            let turn = self.turn();
+            self.client.account.book(&mut self.client.entry);
+            if let Err(end) = turn {
+                break end;
+            }
+            poll_fn(|context| self.poll_event(context)).await;
+        };
+        self.finish(end).await;
+    }
+
+    /// Does all that can be done without waiting.
+    fn turn(&mut self) -> Result<(), End> {
+        match self.place.handle().ordered() {
+            Some(Order::TakenOver) => {
+                let what = "another connection uses this client identifier";
+                return Err(End::told(Reason::SessionTakenOver, what).without_will());
+            }
+            Some(Order::Close) => {
+                return Err(End::told(Reason::ServerShuttingDown, "the pod is ending").without_will());
+            }
+            Some(Order::Leave) => {
+                self.leaving = true;
+                self.reading = false;
+            }
+            None => {}
+        }
+        self.answer()?;
+        if self.reading {
+            self.read()?;
+            self.write()?;
+        }
+        if self.client.lane.load().0 == 0 && self.outbound.is_empty() {
+            if self.leaving {
+                return Err(End::told(Reason::ServerShuttingDown, "the pod is ending").without_will());
+            }
+            self.outbound.rest();
+        }
+        let now = Instant::now();
+        match self.deadlines().into_iter().flatten().find(|(deadline, _)| *deadline <= now) {
+            Some((_, end)) => Err(end),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers what is finished and writes it.
+    fn answer(&mut self) -> Result<(), End> {
+        loop {
+            let answered = self.client.answer(&mut self.outbound);
+            let full = self.outbound.is_full();
+            self.write()?;
+            answered?;
+            // A full buffer that went out at once makes room for the next answers.
+            if !full || self.outbound.is_full() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), End> {
+        let budget = self.client.endpoint.intake.budget();
+        self.outbound.write(&self.stream, budget, &mut self.client.entry)
+    }
+
+    fn read(&mut self) -> Result<(), End> {
+        let budget = Arc::clone(self.client.endpoint.intake.budget());
+        let now = Instant::now();
+        for _ in 0..READS_PER_TURN {
+            let Self { stream, inbound, client, outbound, place, .. } = self;
+            let mut turn = Turn { client, outbound, handle: place.handle(), now };
+            match inbound.read(stream, &budget, now, self.full.is_some(), &mut turn)? {
+                Read::More => self.resume(now),
+                Read::Drained => {
+                    self.resume(now);
+                    return Ok(());
+                }
+                Read::Full => {
+                    self.full.get_or_insert((now, None));
+                    return Ok(());
+                }
+                Read::Stopped => {
+                    self.reading = false;
+                    return Ok(());
+                }
+                Read::Closed => return Err(End::silent("the client closed the connection")),
+            }
+        }
+        Ok(())
+    }
+
+    /// There is room again: the client's silence counts from now.
+    fn resume(&mut self, now: Instant) {
+        if self.full.take().is_some() {
+            self.inbound.forgive(now);
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let known = self.leaving.then_some(Order::Leave);
+        if self.place.handle().poll_order(known, context).is_ready() {
+            return Poll::Ready(());
+        }
+        if !self.outbound.is_full() && self.client.lane.poll_front(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if !self.outbound.is_empty() && self.stream.poll_write_ready(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if self.reading {
+            match &mut self.full {
+                Some((_, announcement)) => {
+                    let pod = self.client.endpoint.intake.budget().pod();
+                    if *announcement != Some(pod.announcements()) {
+                        *announcement = Some(pod.register(context.waker()));
+                        // Once more: what was given back before we asked is not announced again.
+                        return Poll::Ready(());
+                    }
+                }
+                None if self.stream.poll_read_ready(context).is_ready() => return Poll::Ready(()),
+                None => {}
+            }
+        }
+        let deadline = self.deadline();
+        if deadline < self.armed {
+            self.arm(deadline);
+        }
+        while self.timer.as_mut().poll(context).is_ready() {
+            let deadline = self.deadline();
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.arm(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn arm(&mut self, deadline: Instant) {
+        self.armed = deadline;
+        self.timer.as_mut().reset(deadline.into());
+    }
+
+    /// The earliest of all deadlines.
+    fn deadline(&self) -> Instant {
+        let deadlines = self.deadlines().into_iter().flatten();
+        deadlines.map(|(deadline, _)| deadline).min().unwrap_or_else(|| Instant::now() + CONNECT_TIMEOUT)
+    }
+
+    fn deadlines(&self) -> [Option<(Instant, End)>; 6] {
+        let ack_timeout = self.client.endpoint.ack_timeout;
+        let session = self.client.session.as_ref();
+        let connect =
+            session.is_none().then(|| (self.opened + CONNECT_TIMEOUT, End::silent("no CONNECT in time")));
+        let reports = self.client.lane.oldest().map(|arrived| {
+            let what = "Kafka did not confirm a message within the ack timeout";
+            (arrived + ack_timeout, End::told(Reason::ServerBusy, what))
+        });
+        let room = self.full.map(|(since, _)| {
+            (
+                since + ack_timeout,
+                End::told(Reason::ServerBusy, "no room for a message within the ack timeout"),
+            )
+        });
+        let stall = self
+            .outbound
+            .stall_deadline()
+            .map(|deadline| (deadline, End::silent("the client does not read its answers")));
+        // While reading waits for room the client cannot be heard: neither timer runs (contract, rule 4).
+        let listening = self.reading && self.full.is_none();
+        let silence = session.and_then(|session| session.silence).filter(|_| listening).map(|silence| {
+            let what = "nothing heard for 1.5 times the Keep Alive";
+            (self.inbound.heard() + silence, End::told(Reason::KeepAliveTimeout, what))
+        });
+        let packet = self.inbound.packet_deadline().filter(|_| listening).map(|deadline| {
+            (deadline, End::told(Reason::KeepAliveTimeout, "the rest of a packet did not come in time"))
+        });
+        [connect, reports, room, stall, silence, packet]
+    }
+
+    /// Ends the connection: the last word, the books, the Will.
+    async fn finish(mut self, end: End) {
+        if end.hold {
+            tokio::time::sleep(HOLD).await;
+        }
+        if let Some(reason) = end.reason {
+            let version = self.client.version();
+            Encoder::new(version, self.outbound.buffer()).disconnect(reason);
+        }
+        let Self { stream, place, mut client, inbound, mut outbound, .. } = self;
+        drop(inbound);
+        say_last(stream, &mut outbound, &mut client).await;
+        outbound.abandon(&mut client.entry);
+        client.account.book(&mut client.entry);
+        tracing::debug!(
+            endpoint = client.endpoint.intake.ledger().name(),
+            source = client.source,
+            reason = end.reason.map(|reason| reason as u8),
+            "an MQTT connection ended: {}",
+            end.what
+        );
+        let will = client.session.take().and_then(|session| {
+            client.endpoint.clients.leave(&session.client_id, place.handle());
+            let Session { will, client_id, .. } = *session;
+            will.filter(|_| end.will).map(|will| (will, client_id))
+        });
+        client.settle().await;
+        if let Some((will, client_id)) = will {
+            let Client { endpoint, account, source, .. } = client;
+            will.publish(endpoint, account, client_id, source).await;
+        }
+        drop(place);
+    }
+}
+
+/// Writes what is left, closes our side, and lets the client read it before a reset could overtake it.
+async fn say_last(mut stream: TcpStream, outbound: &mut Outbound, client: &mut Client) {
+    let budget = Arc::clone(client.endpoint.intake.budget());
+    let last = async {
+        while !outbound.is_empty() {
+            if outbound.write(&stream, &budget, &mut client.entry).is_err() {
+                return;
+            }
+            if !outbound.is_empty() && stream.writable().await.is_err() {
+                return;
+            }
+        }
+        if stream.shutdown().await.is_ok() {
+            let mut rest = [0; 512];
+            while let Ok(1..) = stream.read(&mut rest).await {}
+        }
+    };
+    // A client that does not close is closed.
+    let _ = tokio::time::timeout(LINGER, last).await;
+}
+
+impl Client {
+    /// Books what is still in the lane. A message above QoS 0 is abandoned: its sender will send it again. One at
+    /// QoS 0 still gets its report, for nobody sends it again.
+    async fn settle(&mut self) {
+        let deadline = tokio::time::Instant::now() + self.endpoint.ack_timeout;
+        while self.lane.any(|slot| slot.back.tag == 0) {
+            let front = poll_fn(|context| self.lane.poll_front(context));
+            if tokio::time::timeout_at(deadline, front).await.is_err() {
+                break;
+            }
+            let entry = &mut self.entry;
+            self.lane.drain(|slot, outcome| {
+                let ending = match outcome {
+                    _ if slot.back.tag != 0 => Ending::Abandoned,
+                    Outcome::Persisted(_) if slot.back.dead_letter => Ending::DeadLettered,
+                    Outcome::Persisted(_) => Ending::Acknowledged,
+                    Outcome::Transient(_) | Outcome::Refused => Ending::Dropped,
+                };
+                entry.leave(1);
+                entry.end(ending, 1);
+                ControlFlow::Continue(())
+            });
+            self.account.book(&mut self.entry);
+        }
+        let given_up = self.endpoint.intake.store().lanes().close(self.key, &self.lane) as u64;
+        self.entry.leave(given_up);
+        self.entry.end(Ending::Abandoned, given_up);
+        self.account.book(&mut self.entry);
+    }
+}

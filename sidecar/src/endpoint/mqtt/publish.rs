@@ -1,0 +1,137 @@
+//! A PUBLISH on its way to intake, and what is answered if it does not get there.
+
+use std::time::Instant;
+
+use super::client::Client;
+use super::codec::{Property, Publish, Reason, Version};
+use super::end::End;
+use super::inbound::Flow;
+use crate::intake::router::Sender;
+use crate::intake::{Arrival, Refusal, SenderHeaders};
+use crate::ledger::Ending;
+use crate::store::kafka::Return;
+use crate::store::{MessageId, Outcome, TransientCause};
+
+/// The longest id that a sender may give a message, in bytes.
+const MAX_ID_BYTES: usize = 256;
+
+impl Client {
+    /// Takes a PUBLISH, or leaves it where it is until there is room.
+    pub(super) fn publish(&mut self, publish: &Publish<'_>, now: Instant) -> Result<Flow, End> {
+        let Self { endpoint, source, key, lane, entry, session, kept, unacknowledged, .. } = self;
+        let Some(session) = session else {
+            return Err(End::silent("PUBLISH before CONNECT"));
+        };
+        if publish.qos > endpoint.config.maximum_qos {
+            return Err(End::told(Reason::QosNotSupported, "PUBLISH at a QoS that is not served"));
+        }
+        let receive_maximum = usize::from(endpoint.config.receive_maximum);
+        let (slots, bytes) = lane.load();
+        if publish.qos > 0 && session.version == Version::V5 {
+            if *unacknowledged >= receive_maximum {
+                let what = "more PUBLISH packets in flight than Receive Maximum";
+                return Err(End::told(Reason::ReceiveMaximumExceeded, what));
+            }
+        } else if slots >= receive_maximum {
+            return Ok(Flow::Full);
+        }
+        if bytes >= endpoint.limits.max_in_flight_bytes_per_connection {
+            return Ok(Flow::Full);
+        }
+        let said = Said::of(publish);
+        let version = session.version;
+        let (topic, client_id) =
+            session.topic(publish.topic, said.alias, |bytes| Self::keep_more(kept, bytes))?;
+        let arrival = Arrival {
+            address: topic,
+            subject: topic,
+            payload: publish.payload,
+            id: said.id,
+            sender: Sender { client_id, source },
+            arrived: now,
+            tag: publish.packet_id.map_or(0, std::num::NonZero::get),
+            dead_letter: true,
+        };
+        let headers = |headers: &mut SenderHeaders<'_>| write_headers(publish, headers);
+        let refusal = match endpoint.intake.admit(*key, lane, &arrival, headers) {
+            Ok(()) => {
+                entry.receive();
+                entry.occupy();
+                *unacknowledged += usize::from(arrival.tag != 0);
+                return Ok(Flow::Taken);
+            }
+            Err(Refusal::Transient(TransientCause::BudgetExhausted)) => return Ok(Flow::Full),
+            Err(refusal) => refusal,
+        };
+        entry.receive();
+        if arrival.tag == 0 {
+            entry.end(Ending::Dropped, 1);
+            return Ok(Flow::Taken);
+        }
+        let (outcome, reason) = verdict(&refusal);
+        entry.occupy();
+        *unacknowledged += 1;
+        // A refused message gets its turn among the answers.
+        let id = MessageId::Sender(Box::default());
+        let (tag, arrived) = (arrival.tag, arrival.arrived);
+        lane.decide(Return { id, tag, refusal: reason as u8, dead_letter: false, arrived }, outcome);
+        // What ends the connection also ends the reading: nothing behind it may be taken.
+        let ends = matches!(outcome, Outcome::Transient(_)) || version == Version::V3;
+        Ok(if ends { Flow::Stop } else { Flow::Taken })
+    }
+}
+
+/// What a refusal means for the sender, by the table of the contract.
+fn verdict(refusal: &Refusal) -> (Outcome, Reason) {
+    match refusal {
+        Refusal::Transient(cause) => (Outcome::Transient(*cause), Reason::ServerBusy),
+        Refusal::NoRoute | Refusal::UncleanCapture => (Outcome::Refused, Reason::TopicNameInvalid),
+        Refusal::Schema(_) => (Outcome::Refused, Reason::PayloadFormatInvalid),
+        Refusal::TooLarge { .. } => (Outcome::Refused, Reason::ImplementationSpecific),
+    }
+}
+
+/// What a PUBLISH's properties say to intake.
+struct Said<'a> {
+    alias: Option<u16>,
+    id: Option<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    fn of(publish: &Publish<'a>) -> Self {
+        let mut said = Self { alias: None, id: None };
+        if publish.properties.is_empty() {
+            return said;
+        }
+        for property in publish.properties.iter() {
+            match property {
+                Property::TopicAlias(alias) => said.alias = Some(alias),
+                Property::User("ce-id", id) if (1..=MAX_ID_BYTES).contains(&id.len()) => said.id = Some(id),
+                _ => {}
+            }
+        }
+        said
+    }
+}
+
+/// Puts on the record what the sender said: user properties under their names, content type, and RETAIN, which has
+/// no effect here.
+fn write_headers(publish: &Publish<'_>, headers: &mut SenderHeaders<'_>) {
+    if publish.retain {
+        headers.add("mqtt-retain", b"1");
+    }
+    for property in publish.properties.iter() {
+        match property {
+            Property::User("ce-id", _) => {}
+            Property::User("ce-source", source) => headers.source(source.as_bytes()),
+            Property::User(name, value) => match name.strip_prefix("ce-") {
+                Some(extension) => headers.extension(extension, value.as_bytes()),
+                None => headers.add(name, value.as_bytes()),
+            },
+            Property::ContentType(content_type) => headers.content_type(content_type.as_bytes()),
+            Property::ResponseTopic(topic) => headers.add("mqtt-response-topic", topic.as_bytes()),
+            Property::CorrelationData(data) => headers.add("mqtt-correlation-data", data),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What a client agreed on at CONNECT. It ends with the connection: sessions that outlive it are not kept.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::codec::{Connect, Malformed, Reason, Version};
+use super::end::End;
+use super::will::StoredWill;
+
+/// How many topic aliases a client may use (MQTT 5 §3.2.2.3.8).
+pub(super) const TOPIC_ALIAS_MAXIMUM: u16 = 32;
+
+/// A connected client.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) version: Version,
+    pub(super) client_id: Box<str>,
+    /// 1.5 times the Keep Alive; none if the client asked for none.
+    pub(super) silence: Option<Duration>,
+    /// Largest PUBACK that may carry a receipt, in bytes; 0 for none.
+    pub(super) receipt_room: usize,
+    pub(super) will: Option<Box<StoredWill>>,
+    aliases: Vec<Box<str>>,
+}
+
+/// How a CONNECT is answered.
+#[derive(Debug)]
+pub(super) struct Welcome {
+    pub(super) session: Session,
+    pub(super) assigned_client_id: bool,
+    pub(super) session_expires_now: bool,
+}
+
+impl Session {
+    /// Takes a CONNECT, or says with which reason it is refused.
+    pub(super) fn open(connect: &Connect<'_>, maximum_qos: u8) -> Result<Welcome, Reason> {
+        if connect.authentication_method.is_some() {
+            return Err(Reason::BadAuthenticationMethod);
+        }
+        // A 3.1.1 client without identifier must be content with a clean session ([MQTT-3.1.3-8] of 3.1.1).
+        let assigned_client_id = connect.client_id.is_empty();
+        if assigned_client_id && connect.version == Version::V3 && !connect.clean_start {
+            return Err(Reason::ClientIdentifierNotValid);
+        }
+        if connect.will.is_some_and(|will| will.qos > maximum_qos) {
+            return Err(Reason::QosNotSupported);
+        }
+        let client_id = if assigned_client_id {
+            format!("penstock-{}", Uuid::now_v7().simple())
+        } else {
+            connect.client_id.to_owned()
+        };
+        let keep_alive = u64::from(connect.keep_alive_seconds);
+        let largest = connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize);
+        Ok(Welcome {
+            session: Self {
+                version: connect.version,
+                client_id: client_id.into(),
+                silence: (keep_alive > 0).then(|| Duration::from_millis(keep_alive * 1_500)),
+                receipt_room: if connect.request_problem_information { largest } else { 0 },
+                will: connect.will.map(|will| Box::new(StoredWill::new(&will))),
+                aliases: Vec::new(),
+            },
+            assigned_client_id,
+            session_expires_now: connect.session_expiry_seconds > 0,
+        })
+    }
+
+    /// The topic name of a PUBLISH, its own or the one that its alias stands for (MQTT 5 §3.3.2.3.4), and the client
+    /// identifier. `keep` makes room for a new alias.
+    pub(super) fn topic<'a>(
+        &'a mut self,
+        topic: &'a str,
+        alias: Option<u16>,
+        keep: impl FnOnce(usize) -> Result<(), End>,
+    ) -> Result<(&'a str, &'a str), End> {
+        let Some(alias) = alias else {
+            return match topic {
+                "" => Err(Malformed::protocol("PUBLISH has neither topic name nor alias").into()),
+                topic => Ok((topic, &self.client_id)),
+            };
+        };
+        if alias == 0 || alias > TOPIC_ALIAS_MAXIMUM {
+            return Err(End::told(Reason::TopicAliasInvalid, "a topic alias out of range"));
+        }
+        let index = usize::from(alias) - 1;
+        if topic.is_empty() {
+            return match self.aliases.get(index) {
+                Some(known) if !known.is_empty() => Ok((known, &self.client_id)),
+                _ => Err(Malformed::protocol("a topic alias that was never set").into()),
+            };
+        }
+        if self.aliases.len() <= index {
+            self.aliases.resize_with(index + 1, Box::default);
+        }
+        if let Some(place) = self.aliases.get_mut(index)
+            && **place != *topic
+        {
+            keep(topic.len().saturating_sub(place.len()))?;
+            *place = topic.into();
+        }
+        Ok((topic, &self.client_id))
+    }
+}
