@@ -116,6 +116,11 @@ impl Sidecar {
         Plan::http(self.http())
     }
 
+    /// A load of HTTP/2 clients for the endpoint `rest`.
+    pub fn http2_load(&self) -> Plan {
+        Plan::http2(self.http())
+    }
+
     /// GET on the admin port; `None` while nobody answers.
     pub fn get(&self, path: &str) -> Option<Answer> {
         get(self.admin, path)
@@ -247,6 +252,13 @@ impl Builder {
     pub fn dev(mut self, data: &Path) -> Self {
         self.subcommand = "dev";
         self.arguments.extend(["--data".to_owned(), data.display().to_string()]);
+        self
+    }
+
+    /// The socket on which `penstock-sidecar drain` is heard.
+    #[must_use]
+    pub fn control(mut self, socket: &Path) -> Self {
+        self.arguments.extend(["--control".to_owned(), socket.display().to_string()]);
         self
     }
 
