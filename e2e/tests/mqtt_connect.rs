@@ -30,16 +30,23 @@ fn disconnect_reason(raw: &mut Raw) -> Option<u8> {
 
 #[test]
 fn connack_5_tells_what_is_served() {
-    let (sidecar, _) = sidecar("connack", |pipeline| pipeline.set("/spec/endpoints/0/mqtt/receiveMaximum", 77));
+    let (sidecar, _) =
+        sidecar("connack", |pipeline| pipeline.set("/spec/endpoints/0/mqtt/receiveMaximum", 77));
     let mut connect = Connect::new(Version::V5, "");
     connect.properties = [&[SESSION_EXPIRY][..], &3600_u32.to_be_bytes()].concat();
     connect.clean = false;
     let (_raw, packet) = Raw::mqtt_with(sidecar.mqtt(), &connect);
-    let Packet::ConnAck { code: 0, session_present: false, properties } = packet else { panic!("{packet:?}") };
+    let Packet::ConnAck { code: 0, session_present: false, properties } = packet else {
+        panic!("{packet:?}")
+    };
     assert_eq!(properties.number(MAXIMUM_QOS), Some(1));
     assert_eq!(properties.number(RECEIVE_MAXIMUM), Some(77));
     assert!(properties.number(MAXIMUM_PACKET_SIZE).unwrap() >= 65_536);
-    assert_eq!(properties.number(SESSION_EXPIRY), Some(0), "the session ends with the connection, and says so");
+    assert_eq!(
+        properties.number(SESSION_EXPIRY),
+        Some(0),
+        "the session ends with the connection, and says so"
+    );
     assert!(properties.text(ASSIGNED_CLIENT_ID).unwrap().len() > 8);
 }
 
@@ -151,7 +158,8 @@ fn a_will_is_published_when_the_client_is_lost_and_not_when_it_leaves() {
     let (sidecar, topic) = sidecar("will", |pipeline| pipeline);
     for (client, leaves) in [("leaves", true), ("lost", false)] {
         let mut connect = Connect::new(Version::V5, client);
-        connect.will = Some((format!("v1/p/{client}/telemetry"), format!("will of {client}").into_bytes(), 1));
+        connect.will =
+            Some((format!("v1/p/{client}/telemetry"), format!("will of {client}").into_bytes(), 1));
         let (mut raw, _) = Raw::mqtt_with(sidecar.mqtt(), &connect);
         if leaves {
             raw.send(&wire::DISCONNECT);
@@ -169,9 +177,8 @@ fn a_will_is_published_when_the_client_is_lost_and_not_when_it_leaves() {
 
 #[test]
 fn an_end_by_the_protocol_names_its_reason() {
-    let (sidecar, _) = sidecar("reasons", |pipeline| {
-        pipeline.set("/spec/endpoints/0/limits/maxMessageBytes", 1_024)
-    });
+    let (sidecar, _) =
+        sidecar("reasons", |pipeline| pipeline.set("/spec/endpoints/0/limits/maxMessageBytes", 1_024));
     let topic_alias = |alias: u16| [&[0x23][..], &alias.to_be_bytes()].concat();
     let publish = |topic: &str, payload: &[u8], properties: &[u8]| {
         Publish { properties, ..Publish::new(Version::V5, topic, payload, 1) }.encode()

@@ -58,7 +58,10 @@ fn pubacks_come_in_the_order_of_publishes_whatever_their_partitions() {
         assert_eq!(properties.user("topic"), Some(topic.as_str()));
         let partition = properties.user("partition").unwrap().to_owned();
         partitions.insert(partition.clone());
-        assert!(places.insert((partition, properties.user("offset").unwrap().to_owned())), "a place given twice");
+        assert!(
+            places.insert((partition, properties.user("offset").unwrap().to_owned())),
+            "a place given twice"
+        );
     }
     assert!(partitions.len() > 2, "{partitions:?}");
 }
@@ -68,7 +71,9 @@ fn a_receipt_is_left_out_when_it_is_not_wanted_or_does_not_fit() {
     let (sidecar, _) = sidecar("receipt");
     let request_problem_information_0 = vec![0x17, 0];
     let maximum_packet_size_20 = [&[0x27][..], &20_u32.to_be_bytes()].concat();
-    for (properties, expected) in [(vec![], true), (request_problem_information_0, false), (maximum_packet_size_20, false)] {
+    for (properties, expected) in
+        [(vec![], true), (request_problem_information_0, false), (maximum_packet_size_20, false)]
+    {
         let mut connect = Connect::new(Version::V5, "receipts");
         connect.properties = properties;
         let (mut raw, _) = Raw::mqtt_with(sidecar.mqtt(), &connect);
@@ -93,7 +98,9 @@ fn user_properties_become_headers_and_reserved_ones_stay_ours() {
         [&[0x03][..], b"\x00\x10application/json"].concat(),
     ]
     .concat();
-    raw.send(&Publish { properties: &properties, ..Publish::new(Version::V5, TOPIC, b"\x00\xff{", 1) }.encode());
+    raw.send(
+        &Publish { properties: &properties, ..Publish::new(Version::V5, TOPIC, b"\x00\xff{", 1) }.encode(),
+    );
     let packet = raw.packet();
     let Packet::PubAck { reason: 0, properties, .. } = packet else { panic!("{packet:?}") };
     assert_eq!(properties.user("id"), Some("reading-7"));
@@ -164,7 +171,8 @@ fn a_dead_letter_is_kept_with_its_reason_and_origin_and_then_acknowledged() {
         let mut raw = Raw::mqtt(sidecar.mqtt(), version, "letters");
         let wrong = br#"{"t": "warm"}"#;
         let right = br#"{ "t" : 21.50 }"#;
-        for (id, address, payload) in [(1, "nobody/asked", &wrong[..]), (2, TOPIC, wrong), (3, TOPIC, right)] {
+        for (id, address, payload) in [(1, "nobody/asked", &wrong[..]), (2, TOPIC, wrong), (3, TOPIC, right)]
+        {
             raw.send(&Publish::new(version, address, payload, id).encode());
             let packet = raw.packet();
             assert!(matches!(packet, Packet::PubAck { reason: 0, .. }), "{packet:?}");
@@ -181,7 +189,11 @@ fn a_dead_letter_is_kept_with_its_reason_and_origin_and_then_acknowledged() {
     assert_eq!(records.len(), 2);
     assert_eq!(records[0].payload, br#"{ "t" : 21.50 }"#, "validation reads, it does not rewrite");
     let total = sidecar.assert_ledger_balances()["total"].clone();
-    assert_eq!((total["acknowledged"].as_u64(), total["deadLettered"].as_u64()), (Some(2), Some(4)), "{total}");
+    assert_eq!(
+        (total["acknowledged"].as_u64(), total["deadLettered"].as_u64()),
+        (Some(2), Some(4)),
+        "{total}"
+    );
 }
 
 #[test]
