@@ -5,9 +5,13 @@
 
 mod classify;
 mod health;
+#[cfg(test)]
+pub(crate) mod mock;
 mod native;
 mod settings;
 mod statistics;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::path::{Path, PathBuf};
@@ -328,9 +332,12 @@ impl KafkaStore {
         };
         self.health.reached();
         // Rights on a topic's configuration, and a broker that tells it, are welcome and not required.
-        let configs = generation.native.describe_configs(&names, LOOK_TIMEOUT).unwrap_or_default();
+        let configs =
+            generation.native.describe_configs(&names, &descriptions, LOOK_TIMEOUT).unwrap_or_default();
         for topic in &self.topics {
-            let Some(description) = descriptions.iter().find(|d| d.name == topic.name()) else { continue };
+            let Some(description) = descriptions.topics.iter().find(|d| d.name == topic.name()) else {
+                continue;
+            };
             let config = configs.iter().find(|config| config.name == topic.name());
             if let Some(news) = topic.observe(description, config) {
                 if topic.obstacle().is_some() {

@@ -6,6 +6,10 @@
 //! states why it is sound. librdkafka handles are thread-safe (its INTRODUCTION.md, "Threads and callbacks").
 #![allow(unsafe_code)]
 
+mod describe;
+
+pub(super) use describe::{ConfigDescription, TopicDescription};
+
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 use std::time::Duration;
@@ -217,111 +221,6 @@ impl<O: Observer> Native<O> {
             );
         }
     }
-
-    /// Asks the brokers about topics. Blocks up to `timeout`.
-    pub(super) fn describe_topics(
-        &self,
-        names: &[CString],
-        timeout: Duration,
-    ) -> Result<Vec<TopicDescription>, RDKafkaErrorCode> {
-        let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-        // SAFETY: the collection copies the names; it, the options and the event are destroyed here; the result and
-        // its parts are read before the event is destroyed.
-        unsafe {
-            let collection =
-                sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-            let answer = self.ask(
-                sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
-                timeout,
-                |options, queue| sys::rd_kafka_DescribeTopics(self.client(), collection, options, queue),
-                |event| {
-                    let result = sys::rd_kafka_event_DescribeTopics_result(event);
-                    let mut count = 0;
-                    let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
-                    slice(topics, count).iter().map(|topic| TopicDescription::read(*topic)).collect()
-                },
-            );
-            sys::rd_kafka_TopicCollection_destroy(collection);
-            answer
-        }
-    }
-
-    /// Asks the brokers for the configuration of topics: for each either its entries or the error. Blocks up to
-    /// `timeout`.
-    pub(super) fn describe_configs(
-        &self,
-        names: &[CString],
-        timeout: Duration,
-    ) -> Result<Vec<ConfigDescription>, RDKafkaErrorCode> {
-        // SAFETY: as in `describe_topics`.
-        unsafe {
-            let mut resources: Vec<_> = names
-                .iter()
-                .map(|name| {
-                    sys::rd_kafka_ConfigResource_new(
-                        sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC,
-                        name.as_ptr(),
-                    )
-                })
-                .collect();
-            let answer = self.ask(
-                sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
-                timeout,
-                |options, queue| {
-                    sys::rd_kafka_DescribeConfigs(
-                        self.client(),
-                        resources.as_mut_ptr(),
-                        resources.len(),
-                        options,
-                        queue,
-                    );
-                },
-                |event| {
-                    let result = sys::rd_kafka_event_DescribeConfigs_result(event);
-                    let mut count = 0;
-                    let answers = sys::rd_kafka_DescribeConfigs_result_resources(result, &mut count);
-                    slice(answers, count).iter().map(|resource| ConfigDescription::read(*resource)).collect()
-                },
-            );
-            sys::rd_kafka_ConfigResource_destroy_array(resources.as_mut_ptr(), resources.len());
-            answer
-        }
-    }
-
-    /// # Safety
-    /// `request` must start an operation of the kind `operation` that answers on the queue it is given; `read` must
-    /// return nothing that borrows from the event.
-    unsafe fn ask<T>(
-        &self,
-        operation: sys::rd_kafka_admin_op_t,
-        timeout: Duration,
-        request: impl FnOnce(*const sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
-        read: impl FnOnce(*mut sys::rd_kafka_event_t) -> T,
-    ) -> Result<T, RDKafkaErrorCode> {
-        let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: queue, options and event are made and destroyed here. A late answer goes to a queue that librdkafka
-        // keeps until then.
-        unsafe {
-            let queue = sys::rd_kafka_queue_new(self.client());
-            let options = sys::rd_kafka_AdminOptions_new(self.client(), operation);
-            sys::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
-            request(options, queue);
-            let event = sys::rd_kafka_queue_poll(queue, millis);
-            let answer = if event.is_null() {
-                Err(RDKafkaErrorCode::OperationTimedOut)
-            } else {
-                let answer = match code(sys::rd_kafka_event_error(event)) {
-                    None => Ok(read(event)),
-                    Some(error) => Err(error),
-                };
-                sys::rd_kafka_event_destroy(event);
-                answer
-            };
-            sys::rd_kafka_AdminOptions_destroy(options);
-            sys::rd_kafka_queue_destroy(queue);
-            answer
-        }
-    }
 }
 
 impl<O: Observer> Drop for Native<O> {
@@ -334,82 +233,6 @@ impl<O: Observer> Drop for Native<O> {
                 }
             }
             sys::rd_kafka_queue_destroy(self.queue);
-        }
-    }
-}
-
-/// What the brokers say of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TopicDescription {
-    pub(super) name: String,
-    pub(super) error: Option<RDKafkaErrorCode>,
-    /// KIP-516, in base 64; absent from brokers without topic ids.
-    pub(super) id: Option<String>,
-    pub(super) partitions: i32,
-    /// The smallest number of replicas of a partition.
-    pub(super) replication_factor: i32,
-}
-
-impl TopicDescription {
-    /// # Safety
-    /// `topic` must be a live part of an event.
-    unsafe fn read(topic: *const sys::rd_kafka_TopicDescription_t) -> Self {
-        // SAFETY: the caller's promise holds for all parts of the description.
-        unsafe {
-            let error = sys::rd_kafka_TopicDescription_error(topic);
-            let id = sys::rd_kafka_TopicDescription_topic_id(topic);
-            let mut count = 0;
-            let partitions = sys::rd_kafka_TopicDescription_partitions(topic, &mut count);
-            let replication_factor = slice(partitions, count)
-                .iter()
-                .map(|partition| {
-                    let mut replicas = 0;
-                    sys::rd_kafka_TopicPartitionInfo_replicas(*partition, &mut replicas);
-                    i32::try_from(replicas).unwrap_or(i32::MAX)
-                })
-                .min()
-                .unwrap_or(0);
-            Self {
-                name: text(sys::rd_kafka_TopicDescription_name(topic)).into_owned(),
-                error: if error.is_null() { None } else { code(sys::rd_kafka_error_code(error)) },
-                id: (!id.is_null())
-                    .then(|| text(sys::rd_kafka_Uuid_base64str(id)).into_owned())
-                    .filter(|id| id.bytes().any(|byte| byte != b'A')),
-                partitions: i32::try_from(count).unwrap_or(i32::MAX),
-                replication_factor,
-            }
-        }
-    }
-}
-
-/// A topic's configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ConfigDescription {
-    pub(super) name: String,
-    pub(super) entries: Result<Vec<(String, String)>, RDKafkaErrorCode>,
-}
-
-impl ConfigDescription {
-    /// # Safety
-    /// `resource` must be a live part of an event.
-    unsafe fn read(resource: *const sys::rd_kafka_ConfigResource_t) -> Self {
-        // SAFETY: the caller's promise holds for all parts of the resource.
-        unsafe {
-            let entries = match code(sys::rd_kafka_ConfigResource_error(resource)) {
-                Some(error) => Err(error),
-                None => {
-                    let mut count = 0;
-                    let entries = sys::rd_kafka_ConfigResource_configs(resource, &mut count);
-                    Ok(slice(entries, count)
-                        .iter()
-                        .map(|entry| {
-                            let name = text(sys::rd_kafka_ConfigEntry_name(*entry)).into_owned();
-                            (name, text(sys::rd_kafka_ConfigEntry_value(*entry)).into_owned())
-                        })
-                        .collect())
-                }
-            };
-            Self { name: text(sys::rd_kafka_ConfigResource_name(resource)).into_owned(), entries }
         }
     }
 }
@@ -429,16 +252,6 @@ unsafe fn text<'a>(pointer: *const c_char) -> std::borrow::Cow<'a, str> {
     }
     // SAFETY: the caller's promise.
     unsafe { CStr::from_ptr(pointer) }.to_string_lossy()
-}
-
-/// # Safety
-/// `pointer` must be null or point at `count` elements that outlive the answer.
-unsafe fn slice<'a, T>(pointer: *mut T, count: usize) -> &'a [T] {
-    if pointer.is_null() {
-        return &[];
-    }
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts(pointer, count) }
 }
 
 fn log_level(level: c_int) -> RDKafkaLogLevel {

@@ -110,10 +110,13 @@ impl Topic {
         description: &TopicDescription,
         config: Option<&ConfigDescription>,
     ) -> Option<String> {
-        let facts = match description.error {
-            Some(error) => return self.shut(self.obstacle_of(error)),
-            None => Facts::new(description, config),
-        };
+        if let Some(error) = description.error {
+            return self.shut(self.obstacle_of(error));
+        }
+        if description.may_write == Some(false) {
+            return self.shut(self.obstacle_of(Code::TopicAuthorizationFailed));
+        }
+        let facts = Facts::new(description, config);
         let mut known = self.known.lock();
         let before = known.facts.replace(facts.clone());
         drop(known);
@@ -243,6 +246,7 @@ mod tests {
             id: Some(id.into()),
             partitions,
             replication_factor,
+            may_write: None,
         }
     }
 

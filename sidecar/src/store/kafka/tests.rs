@@ -1,0 +1,77 @@
+//! What the store promises when brokers fail, on the mock cluster.
+
+mod delivery;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::mock::{Mock, wait_for_front};
+use super::{Return, SubmitError};
+use crate::budget::EndpointBudget;
+use crate::ledger::EndpointLedger;
+use crate::store::{Headers, Lane, LaneKey, MessageId, Outcome, Receipt, Record};
+
+/// A connection as the store sees it.
+struct Connection<'a> {
+    mock: &'a Mock,
+    budget: Arc<EndpointBudget>,
+    key: LaneKey,
+    lane: Arc<Lane>,
+}
+
+impl<'a> Connection<'a> {
+    fn open(mock: &'a Mock) -> Self {
+        Self::with_budget(mock, 64 << 20, 100_000)
+    }
+
+    fn with_budget(mock: &'a Mock, bytes: u64, messages: u64) -> Self {
+        let budget = EndpointBudget::new(Arc::clone(&mock.pod), bytes, messages);
+        let ledger = EndpointLedger::new("test");
+        let (key, lane) = mock.store.lanes().open(&budget, &ledger.account(0));
+        Self { mock, budget, key, lane }
+    }
+
+    /// Submits a message whose tag is also its payload, to the topic `telemetry`, under one key: one partition.
+    fn submit(&self, tag: u16) -> Result<(), SubmitError> {
+        self.submit_to(0, tag, &tag.to_be_bytes())
+    }
+
+    fn submit_to(&self, topic: usize, tag: u16, payload: &[u8]) -> Result<(), SubmitError> {
+        let mut headers = Headers::default();
+        headers.push("ce_id", b"1");
+        let record = Record {
+            topic,
+            key: Some(b"p/d"),
+            payload,
+            headers: &headers,
+            timestamp_millis: crate::intake::unix_millis(),
+        };
+        let back = Return {
+            id: MessageId::Sender("1".into()),
+            tag,
+            refusal: 0,
+            dead_letter: false,
+            arrived: Instant::now(),
+        };
+        self.mock.store.submit(self.key, &self.lane, &self.budget, &record, back)
+    }
+
+    /// Waits for the next outcome; also the tag that it is for.
+    fn next(&self) -> (u16, Outcome) {
+        wait_for_front(&self.lane);
+        let mut next = None;
+        self.lane.drain(|slot, outcome| {
+            next = Some((slot.back.tag, outcome));
+            ControlFlow::Break(())
+        });
+        next.expect("the front slot is finished")
+    }
+
+    fn receipt(&self, tag: u16) -> Receipt {
+        match self.next() {
+            (of, Outcome::Persisted(receipt)) if of == tag => receipt,
+            other => panic!("not a receipt for {tag}: {other:?}"),
+        }
+    }
+}
