@@ -1,6 +1,7 @@
 //! [`EdgeConfig`]: what a sidecar reads. Every default is filled in and every reference is a file below one folder,
 //! so that the sidecar needs to know nothing of Kubernetes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version of [`EdgeConfig`] that this build writes. A sidecar refuses a version that it does not know.
@@ -101,7 +102,7 @@ pub enum SaslMechanism {
 }
 
 /// Producer compression codecs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Compression {
     /// As it is.
     None,

@@ -3,4 +3,9 @@
 //! Everything here is pure: no I/O, no clock, no runtime.
 
 pub mod edge;
+pub mod manifest;
 pub mod pattern;
+pub mod pipeline;
+pub mod problem;
+pub mod resolve;
+pub mod schema;

@@ -1,8 +1,12 @@
 //! Reading what a sidecar is configured with.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use penstock_crds::edge::{EDGE_CONFIG_VERSION, EdgeConfig};
+use penstock_crds::manifest;
+use penstock_crds::problem::Problem;
+use penstock_crds::resolve::resolve;
 
 /// Why a configuration is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +27,24 @@ pub enum ConfigError {
         /// What is wrong.
         problem: String,
     },
+    /// The manifest is refused.
+    #[error("{}:{problems}", path.display())]
+    Manifest {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        problems: Problems,
+    },
+}
+
+/// At least one problem, a line each.
+#[derive(Debug)]
+pub struct Problems(Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
 }
 
 impl ConfigError {
@@ -57,5 +79,8 @@ pub fn read_edge_config(path: &Path) -> Result<EdgeConfig, ConfigError> {
 
 /// Reads an `IngestPipeline` manifest, checks it and fills in its defaults.
 pub fn read_manifest(path: &Path) -> Result<EdgeConfig, ConfigError> {
-    read_edge_config(path)
+    let text = read(path)?;
+    manifest::read(&text)
+        .and_then(|pipeline| resolve(&pipeline))
+        .map_err(|problems| ConfigError::Manifest { path: path.to_owned(), problems: Problems(problems) })
 }
