@@ -1,6 +1,7 @@
 //! Endpoints: listeners, connections, and the protocols they speak.
 
 pub mod connections;
+pub mod http;
 pub mod listener;
 pub mod mqtt;
 

@@ -65,6 +65,12 @@ pub struct Arrival<'a> {
 pub struct SenderHeaders<'a>(&'a mut Headers);
 
 impl SenderHeaders<'_> {
+    /// Those of a record that a test builds.
+    #[cfg(test)]
+    pub(crate) fn over(headers: &mut Headers) -> SenderHeaders<'_> {
+        SenderHeaders(headers)
+    }
+
     /// Adds a header unless its name is reserved: `ce_…` and `penstock_…` are, and `content-type`, which has a way of
     /// its own.
     pub fn add(&mut self, name: &str, value: &[u8]) {
@@ -219,6 +225,16 @@ impl Intake {
     #[must_use]
     pub fn open_lane(&self, account: &Account) -> (LaneKey, Arc<Lane>) {
         self.store.lanes().open(&self.budget, account)
+    }
+
+    /// Whether a message to this address would find a route, so that its sender can be told before it has sent all of
+    /// it.
+    pub fn has_route(&self, address: &str) -> Result<(), Refusal> {
+        match self.router.find(address) {
+            Found::Route(..) => Ok(()),
+            Found::UncleanCapture => Err(Refusal::UncleanCapture),
+            Found::Nothing => Err(Refusal::NoRoute),
+        }
     }
 
     /// Takes a message: on success its outcome will come to the lane's next slot. `sender_headers` adds what the

@@ -13,9 +13,21 @@ pub struct Receipt {
     topic: &'static str,
     partition: i32,
     offset: Option<i64>,
+    timestamp_millis: i64,
 }
 
 impl Receipt {
+    /// One that a test needs.
+    #[cfg(test)]
+    pub(crate) fn for_test(
+        topic: &'static str,
+        partition: i32,
+        offset: Option<i64>,
+        timestamp_millis: i64,
+    ) -> Self {
+        Self { topic, partition, offset, timestamp_millis }
+    }
+
     /// The topic's name in Kafka.
     #[must_use]
     pub fn topic(&self) -> &'static str {
@@ -32,6 +44,13 @@ impl Receipt {
     #[must_use]
     pub fn offset(&self) -> Option<i64> {
         self.offset
+    }
+
+    /// The record's timestamp in Unix milliseconds: its arrival, or the time of its appending where the topic says so
+    /// (`message.timestamp.type`).
+    #[must_use]
+    pub fn timestamp_millis(&self) -> i64 {
+        self.timestamp_millis
     }
 }
 

@@ -281,6 +281,7 @@ impl KafkaStore {
                         topic: topic.name(),
                         partition: report.partition,
                         offset: report.offset,
+                        timestamp_millis: report.timestamp_millis,
                     })
                 }
                 (None, None) => Outcome::Transient(TransientCause::BrokerError),

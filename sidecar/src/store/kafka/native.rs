@@ -33,6 +33,8 @@ pub(super) struct Report {
     pub(super) topic: usize,
     pub(super) partition: i32,
     pub(super) offset: Option<i64>,
+    /// The record's, Unix milliseconds; -1 of a message that was not stored.
+    pub(super) timestamp_millis: i64,
 }
 
 /// What a client's callbacks are told; all of it on the polling thread.
@@ -195,6 +197,8 @@ impl<O: Observer> Native<O> {
             topic: self.topics.iter().position(|handle| *handle == message.rkt).unwrap_or(usize::MAX),
             partition: message.partition,
             offset: (message.offset >= 0).then_some(message.offset),
+            // SAFETY: the message is alive, and the type of the timestamp is not asked for.
+            timestamp_millis: unsafe { sys::rd_kafka_message_timestamp(message, ptr::null_mut()) },
         }
     }
 

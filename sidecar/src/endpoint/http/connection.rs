@@ -1,0 +1,210 @@
+//! One HTTP connection: which protocol it speaks, how long it may go on, and how it ends.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::activity::{Lapse, Timeouts};
+use super::peer::Peer;
+use super::problem::Problem;
+use super::stream::{Opening, PeerStream};
+use super::timer::Timer;
+use super::{HttpEndpoint, answer, exchange};
+use crate::endpoint::connections::{Order, Place};
+use crate::endpoint::listener::source_of;
+
+/// hyper's read buffer, and so what a client can send before a request is accepted (contract, rule 4); also its write
+/// buffer.
+const BUFFER_BYTES: usize = 16_384;
+/// Requests at once on an HTTP/2 connection.
+const MAX_STREAMS: u32 = 256;
+/// How often an HTTP/2 client is asked whether it is still there, and how long it may take to answer.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(20);
+/// How long we wait for the client to close after our last word, so that a reset does not overtake it.
+const LINGER: Duration = Duration::from_secs(1);
+/// SETTINGS, and GOAWAY for all streams with `ENHANCE_YOUR_CALM` (RFC 9113 §6.5, §6.8): there is no room for a window.
+const NO_WINDOW: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
+
+/// How the serving of a connection ended.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// By the protocol, or by the client.
+    Done,
+    /// The client took too long.
+    Lapsed(Lapse),
+    /// By order.
+    Closed,
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn run(endpoint: Arc<HttpEndpoint>, stream: TcpStream, address: SocketAddr, place: Place) {
+    let peer = Peer::new(endpoint, source_of(address), place);
+    let mut patience = Patience::new(Arc::clone(&peer));
+    let mut opening = Opening::default();
+    let speaks = tokio::select! {
+        speaks = opening.read(&stream, &peer) => speaks,
+        event = poll_fn(|context| patience.poll(context)) => {
+            if matches!(event, Event::Lapsed(Lapse::Head)) {
+                say_timeout(&stream);
+                linger(stream).await;
+            }
+            return;
+        }
+    };
+    match speaks {
+        Ok(Some(true)) => two(stream, opening, peer, patience).await,
+        Ok(Some(false)) => one(PeerStream::new(stream, opening, Arc::clone(&peer)), peer, patience).await,
+        Ok(None) | Err(_) => {}
+    }
+}
+
+/// HTTP/1.0 and HTTP/1.1: one request at a time; what is pipelined waits in the socket and in hyper's buffer.
+async fn one(stream: PeerStream, peer: Arc<Peer>, mut patience: Patience) {
+    let service = service_fn(move |request| exchange::answer(Arc::clone(&peer), request));
+    let mut connection = http1::Builder::new()
+        // A client that closes its side while it waits has left: its message is abandoned, not held for nobody.
+        .half_close(false)
+        // Answers are small: one buffer and one write.
+        .writev(false)
+        .max_buf_size(BUFFER_BYTES)
+        // Ours cost no timer per request, and answer 408.
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(stream), service);
+    let end = drive(&mut connection, |connection| connection.graceful_shutdown(), &mut patience).await;
+    tracing::debug!(?end, "an HTTP/1 connection ended");
+    let stream = connection.into_parts().io.into_inner().into_inner();
+    match end {
+        End::Closed | End::Lapsed(Lapse::Unread) => return,
+        End::Lapsed(Lapse::Head) => say_timeout(&stream),
+        End::Lapsed(Lapse::Idle) | End::Done => {}
+    }
+    linger(stream).await;
+}
+
+/// HTTP/2 with prior knowledge.
+async fn two(stream: TcpStream, opening: Opening, peer: Arc<Peer>, mut patience: Patience) {
+    let endpoint = Arc::clone(peer.endpoint());
+    let Some(window) = endpoint.windows.open(endpoint.intake.budget()) else {
+        let _ = stream.try_write(NO_WINDOW);
+        return linger(stream).await;
+    };
+    patience.framed = true;
+    let stream = PeerStream::new(stream, opening, Arc::clone(&peer));
+    let service = service_fn(move |request| exchange::answer(Arc::clone(&peer), request));
+    let bytes = u32::try_from(BUFFER_BYTES).unwrap_or(u32::MAX);
+    let mut connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_connection_window_size(window.bytes())
+        .initial_stream_window_size(window.bytes())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(bytes)
+        .max_send_buf_size(BUFFER_BYTES)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .serve_connection(TokioIo::new(stream), service);
+    let end = drive(&mut connection, |connection| connection.graceful_shutdown(), &mut patience).await;
+    tracing::debug!(?end, "an HTTP/2 connection ended");
+}
+
+async fn drive<C>(connection: &mut C, leave: impl Fn(Pin<&mut C>), patience: &mut Patience) -> End
+where
+    C: Future<Output = hyper::Result<()>> + Unpin,
+{
+    poll_fn(|context| {
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut *connection).poll(context) {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "an HTTP connection failed");
+                }
+                return Poll::Ready(End::Done);
+            }
+            match ready!(patience.poll(context)) {
+                Event::Ordered(Order::Leave) => leave(Pin::new(&mut *connection)),
+                Event::Ordered(_) => return Poll::Ready(End::Closed),
+                // GOAWAY first; only who does not react to that is cut off.
+                Event::Lapsed(Lapse::Idle) if patience.framed && !patience.warned => {
+                    patience.warned = true;
+                    patience.timeouts.idle += patience.timeouts.unread;
+                    leave(Pin::new(&mut *connection));
+                }
+                Event::Lapsed(lapse) => return Poll::Ready(End::Lapsed(lapse)),
+            }
+        }
+    })
+    .await
+}
+
+/// What may end a connection from our side.
+struct Patience {
+    peer: Arc<Peer>,
+    timeouts: Timeouts,
+    timer: Timer,
+    known: Option<Order>,
+    /// The client speaks HTTP/2.
+    framed: bool,
+    warned: bool,
+}
+
+enum Event {
+    Ordered(Order),
+    Lapsed(Lapse),
+}
+
+impl Patience {
+    fn new(peer: Arc<Peer>) -> Self {
+        let timeouts = peer.endpoint().timeouts;
+        Self { peer, timeouts, timer: Timer::new(), known: None, framed: false, warned: false }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        let handle = self.peer.place().handle();
+        if handle.poll_order(self.known, context).is_ready()
+            && let Some(order) = handle.ordered()
+        {
+            self.known = Some(order);
+            return Poll::Ready(Event::Ordered(order));
+        }
+        // Without a deadline it is our turn, and the connection is polled when that ends.
+        match self.peer.activity().deadline(&self.timeouts, self.framed) {
+            Some((deadline, lapse)) => self.timer.poll(deadline, context).map(|()| Event::Lapsed(lapse)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Tells a client that its request did not come in time, if its socket takes that at once.
+fn say_timeout(stream: &TcpStream) {
+    let _ = stream
+        .try_write(&answer::last_words(Problem::RequestTimeout, "the head of a request is not complete"));
+}
+
+/// Closes our side, and reads and forgets what the client still sends, for a while: closing a socket with unread bytes
+/// would reset the connection and could take our answer from the client before it is read (RFC 9112 §9.6).
+async fn linger(mut stream: TcpStream) {
+    let drained = async {
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        while stream.readable().await.is_ok() {
+            let mut scrap = [0; 4_096];
+            match stream.try_read(&mut scrap) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, drained).await;
+}

@@ -1,0 +1,109 @@
+//! The HTTP endpoint: HTTP/1.0, HTTP/1.1 and HTTP/2 with prior knowledge; one message a request.
+//!
+//! hyper parses and frames. A request takes its bytes from the budget, goes through intake, waits for the report of its
+//! message, and is answered with a receipt or a problem ([`problem`]). Nothing is spawned or allocated per message
+//! beyond what hyper needs: the report wakes the connection, the timers are the connection's.
+//!
+//! What one client can make us hold: 16 KiB of a head that is not complete, and as much in the write buffer; its bodies,
+//! from the budget, at most `maxInFlightBytesPerConnection` of them (or one message); for HTTP/2 its window, from the
+//! budget.
+
+mod activity;
+mod answer;
+mod body;
+mod connection;
+mod exchange;
+mod fields;
+mod path;
+mod peer;
+pub mod problem;
+mod seat;
+mod stream;
+mod timer;
+mod window;
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_crds::edge::{HttpConfig, LimitsConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+pub use activity::Timeouts;
+pub use answer::{ID, OFFSET, PARTITION, TOPIC};
+pub use fields::{MAX_ID_BYTES, RECORD_HEADER_PREFIX};
+
+use super::connections::Connections;
+use super::listener;
+use crate::intake::Intake;
+use problem::Problem;
+use window::Windows;
+
+/// The largest head of a request: path, query and header fields.
+pub const MAX_HEAD_BYTES: usize = 8_192;
+
+/// What all connections of an HTTP endpoint share.
+pub struct HttpEndpoint {
+    intake: Arc<Intake>,
+    config: HttpConfig,
+    limits: LimitsConfig,
+    ack_timeout: Duration,
+    timeouts: Timeouts,
+    connections: Arc<Connections>,
+    windows: Arc<Windows>,
+}
+
+impl HttpEndpoint {
+    /// An endpoint; call [`serve`](Self::serve) to let clients in.
+    #[must_use]
+    pub fn new(
+        intake: Arc<Intake>,
+        config: HttpConfig,
+        limits: LimitsConfig,
+        ack_timeout: Duration,
+    ) -> Arc<Self> {
+        Self::with_timeouts(intake, config, limits, ack_timeout, Timeouts::default())
+    }
+
+    /// An endpoint with other patience for its clients.
+    #[must_use]
+    pub fn with_timeouts(
+        intake: Arc<Intake>,
+        config: HttpConfig,
+        limits: LimitsConfig,
+        ack_timeout: Duration,
+        timeouts: Timeouts,
+    ) -> Arc<Self> {
+        let connections = Connections::new(limits.max_connections);
+        let windows = Windows::new(limits.max_in_flight_bytes, limits.max_in_flight_bytes_per_connection);
+        Arc::new(Self { intake, config, limits, ack_timeout, timeouts, connections, windows })
+    }
+
+    /// Who is connected.
+    #[must_use]
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    /// Accepts until `stop`.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        let name = self.intake.ledger().name().to_owned();
+        let connections = Arc::clone(&self.connections);
+        let serve = |stream, address, place| {
+            tokio::spawn(connection::run(Arc::clone(&self), stream, address, place));
+        };
+        listener::accept(&name, listener, connections, stop, serve, refuse).await;
+    }
+}
+
+/// Answers a client without a place, as far as that needs no waiting: a buffer of a new socket takes these few bytes.
+fn refuse(stream: TcpStream) {
+    let Ok(mut stream) = stream.into_std() else { return };
+    let text = answer::last_words(Problem::TooManyConnections, "all connections of this endpoint are taken");
+    let _ = stream.write(&text);
+    let _ = stream.shutdown(Shutdown::Write);
+    // What is unread at the end resets the connection, and the answer may be lost with it.
+    let _ = stream.read(&mut [0; 4_096]);
+}

@@ -1,0 +1,157 @@
+//! One connected client: what all requests of its connection share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::HttpEndpoint;
+use super::activity::Activity;
+use super::seat::Seat;
+use crate::endpoint::connections::Place;
+use crate::ledger::{Account, Ending, Entry};
+
+/// A connected client. It lives as long as its connection and the last of its requests.
+pub(super) struct Peer {
+    endpoint: Arc<HttpEndpoint>,
+    place: Place,
+    source: String,
+    account: Account,
+    activity: Activity,
+    /// Bytes that the requests in progress hold.
+    held: AtomicU64,
+    /// Seats that no request uses.
+    seats: Mutex<Vec<Seat>>,
+    /// Answers that hyper has taken and the kernel has not.
+    handed: Mutex<Handed>,
+    any_handed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Handed {
+    answers: Vec<(Ending, Instant)>,
+    entry: Entry,
+}
+
+impl Peer {
+    pub(super) fn new(endpoint: Arc<HttpEndpoint>, source: String, place: Place) -> Arc<Self> {
+        let account = endpoint.intake.ledger().account(place.number());
+        Arc::new(Self {
+            endpoint,
+            place,
+            source,
+            account,
+            activity: Activity::new(),
+            held: AtomicU64::new(0),
+            seats: Mutex::default(),
+            handed: Mutex::default(),
+            any_handed: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn endpoint(&self) -> &Arc<HttpEndpoint> {
+        &self.endpoint
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Its IP address.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    pub(super) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    pub(super) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// Takes `bytes` of what one connection may hold for a request that has `own` bytes already. A request that is
+    /// alone is always let in, however large.
+    pub(super) fn try_hold(&self, bytes: u64, own: u64) -> bool {
+        let before = self.held.fetch_add(bytes, Ordering::AcqRel);
+        let limit = self.endpoint.limits.max_in_flight_bytes_per_connection;
+        if before == own || before + bytes <= limit {
+            return true;
+        }
+        self.let_go(bytes);
+        false
+    }
+
+    pub(super) fn let_go(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// A seat for a request: HTTP/1 has one request at a time and so one seat, HTTP/2 as many as there are requests at
+    /// once.
+    pub(super) fn sit(&self) -> Seat {
+        let free = self.seats.lock().pop();
+        free.unwrap_or_else(|| {
+            let (key, lane) = self.endpoint.intake.open_lane(&self.account);
+            Seat::new(key, lane)
+        })
+    }
+
+    pub(super) fn leave(&self, seat: Seat) {
+        self.seats.lock().push(seat);
+    }
+
+    /// Notes that hyper has taken the answer of a message that arrived then.
+    pub(super) fn hand_over(&self, ending: Ending, arrived: Instant) {
+        self.handed.lock().answers.push((ending, arrived));
+        self.any_handed.store(true, Ordering::Release);
+    }
+
+    /// All that hyper had in its write buffer is with the kernel: books the answers.
+    ///
+    /// For HTTP/1 that is exact. For HTTP/2 an answer may still be in a queue of the connection when the buffer before
+    /// it is flushed, so there "acknowledged" means that the connection has it for writing. What the client has read
+    /// nobody can know; an answer that it did not get is why it sends again, with the same id.
+    pub(super) fn flushed(&self) {
+        if !self.any_handed.load(Ordering::Acquire) {
+            return;
+        }
+        self.any_handed.store(false, Ordering::Release);
+        let mut handed = self.handed.lock();
+        let Handed { answers, entry } = &mut *handed;
+        let now = Instant::now();
+        for (ending, arrived) in answers.drain(..) {
+            entry.leave(1);
+            entry.end(ending, 1);
+            entry.latency(now.saturating_duration_since(arrived));
+        }
+        self.account.book(entry);
+    }
+
+    /// Books messages that were received and will not be answered.
+    pub(super) fn abandon(&self, count: u64) {
+        let mut entry = Entry::default();
+        entry.leave(count);
+        entry.end(Ending::Abandoned, count);
+        self.account.book(&mut entry);
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let lanes = self.endpoint.intake.store().lanes();
+        for seat in std::mem::take(self.seats.get_mut()) {
+            lanes.close(seat.key, &seat.lane);
+        }
+        let unwritten = self.handed.get_mut().answers.len() as u64;
+        if unwritten > 0 {
+            self.abandon(unwritten);
+        }
+    }
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer").field("source", &self.source).finish_non_exhaustive()
+    }
+}
