@@ -6,14 +6,16 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::EXPECT;
 use hyper::body::{Body, Frame, Incoming};
 
 use super::exchange::{Stop, Visit};
 use super::problem::Problem;
 use crate::budget::Reservation;
 
-/// First room for a body of unknown length; it doubles.
-const STEP_BYTES: usize = 16_384;
+/// First room for a body of unknown length; it doubles. A larger body is only read if the path has a route.
+pub(super) const STEP_BYTES: usize = 16_384;
 
 /// A whole payload.
 #[derive(Debug)]
@@ -90,6 +92,28 @@ fn make_room(
     }
     gathered.reserve_exact(room - gathered.len());
     Ok(())
+}
+
+/// Passes over the body of a refused request as far as it is there. Returns whether that was all of it, so that the next
+/// request can follow; else the connection has to close.
+pub(super) async fn skim(body: &mut Incoming, headers: &HeaderMap) -> bool {
+    // Who waits for a word before the body must not get it by our asking for the body.
+    let waits = headers.contains_key(EXPECT);
+    let mut left = STEP_BYTES;
+    while !body.is_end_stream() {
+        if waits || left == 0 {
+            return false;
+        }
+        let frame = poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context))).await;
+        match frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                left = left.saturating_sub(frame.data_ref().map_or(1, Bytes::len));
+            }
+            Poll::Ready(None) => return true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => return false,
+        }
+    }
+    true
 }
 
 type Frames = Option<Result<Frame<Bytes>, hyper::Error>>;

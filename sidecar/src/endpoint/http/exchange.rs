@@ -26,9 +26,6 @@ use crate::intake::{Arrival, Refusal};
 use crate::ledger::{Ending, Entry};
 use crate::store::{Outcome, TransientCause};
 
-/// Beyond this a body is only read if the path has a route.
-const SMALL_BODY_BYTES: usize = 16_384;
-
 /// Why a request ends without a receipt.
 #[derive(Debug)]
 pub(super) struct Stop {
@@ -110,9 +107,9 @@ pub(super) async fn answer(
         Ok((receipt, arrived)) => receipt.into_response(visit.acknowledge(arrived), headers),
         Err(stop) => {
             visit.refuse(&stop);
-            let unread = !visit.body_read && !body.is_end_stream();
-            let close = head.version < Version::HTTP_2 && (stop.close || unread);
-            answer::refuse(stop.problem, &stop.detail, close, headers)
+            let goes_on = head.version >= Version::HTTP_2
+                || (!stop.close && (visit.body_read || body::skim(&mut body, &headers).await));
+            answer::refuse(stop.problem, &stop.detail, !goes_on, headers)
         }
     })
 }
@@ -191,7 +188,7 @@ impl Visit {
             }
             length => length.and_then(|length| usize::try_from(length).ok()),
         };
-        if fields.expects || length.is_none_or(|length| length > SMALL_BODY_BYTES) {
+        if fields.expects || length.is_none_or(|length| length > body::STEP_BYTES) {
             endpoint.intake.has_route(address)?;
         }
         let bytes = (head_bytes + length.unwrap_or(0)) as u64;
