@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::intake::Intake;
 use connections::Connections;
+use http::HttpEndpoint;
 use mqtt::MqttEndpoint;
 
 /// An endpoint of the pipeline.
@@ -24,6 +25,7 @@ pub struct Endpoint {
 
 enum Protocol {
     Mqtt(Arc<MqttEndpoint>),
+    Http(Arc<HttpEndpoint>),
 }
 
 impl Endpoint {
@@ -35,7 +37,9 @@ impl Endpoint {
             ProtocolConfig::Mqtt(mqtt) => {
                 Protocol::Mqtt(MqttEndpoint::new(Arc::clone(&intake), mqtt.clone(), limits, ack_timeout))
             }
-            ProtocolConfig::Http(_) => unreachable!(),
+            ProtocolConfig::Http(http) => {
+                Protocol::Http(HttpEndpoint::new(Arc::clone(&intake), http.clone(), limits, ack_timeout))
+            }
         };
         Self { intake, protocol }
     }
@@ -57,6 +61,7 @@ impl Endpoint {
     pub fn connections(&self) -> &Arc<Connections> {
         match &self.protocol {
             Protocol::Mqtt(endpoint) => endpoint.connections(),
+            Protocol::Http(endpoint) => endpoint.connections(),
         }
     }
 
@@ -64,6 +69,7 @@ impl Endpoint {
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
         match &self.protocol {
             Protocol::Mqtt(endpoint) => Arc::clone(endpoint).serve(listener, stop).await,
+            Protocol::Http(endpoint) => Arc::clone(endpoint).serve(listener, stop).await,
         }
     }
 }

@@ -55,11 +55,12 @@ pub(super) async fn run(endpoint: Arc<HttpEndpoint>, stream: TcpStream, address:
     let speaks = tokio::select! {
         speaks = opening.read(&stream, &peer) => speaks,
         event = poll_fn(|context| patience.poll(context)) => {
-            if matches!(event, Event::Lapsed(Lapse::Head)) {
-                say_timeout(&stream);
-                linger(stream).await;
+            match event {
+                Event::Lapsed(Lapse::Head) => say_timeout(&stream),
+                Event::Ordered(Order::Leave) | Event::Lapsed(_) => {}
+                Event::Ordered(_) => return,
             }
-            return;
+            return linger(stream).await;
         }
     };
     match speaks {
