@@ -9,3 +9,5 @@ pub mod pipeline;
 pub mod problem;
 pub mod resolve;
 pub mod schema;
+pub mod served;
+pub mod validate;

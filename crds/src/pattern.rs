@@ -52,6 +52,9 @@ pub enum PatternError {
     Brace,
 }
 
+/// How many captures a pattern may bind.
+pub const MAX_CAPTURES: usize = 16;
+
 /// Names that every message binds, or every message of a protocol, beside the captures of its route.
 pub mod builtin {
     /// The MQTT client identifier.

@@ -9,12 +9,13 @@ use crate::pipeline::{
     EndpointSpec, ExposureType, IngestPipeline, JsonSchemaSource, Kafka, Limits, Protocol, Qos, RouteSpec,
 };
 use crate::problem::Problem;
+use crate::validate::validate;
 
 /// Port of probes, metrics and ledger.
 pub const ADMIN_PORT: u16 = 9_464;
 const MIB: i64 = 1_048_576;
 
-/// Fills in the defaults of a pipeline that [`crate::validate::validate`] has no problem with.
+/// Fills in the defaults of a pipeline that [`validate`] has no problem with.
 ///
 /// # Errors
 /// The problems, if it has some.
@@ -24,16 +25,11 @@ pub fn resolve(pipeline: &IngestPipeline) -> Result<EdgeConfig, Vec<Problem>> {
     let delivery = spec.delivery.clone().unwrap_or_default();
     let drain = edge.drain.unwrap_or_default();
     let pod_bytes = edge.max_in_flight_bytes.unwrap_or(256 * MIB);
-    let mut problems = Vec::new();
-    let endpoints = spec
-        .endpoints
-        .iter()
-        .enumerate()
-        .filter_map(|(index, spec)| endpoint(index, spec, pod_bytes, &mut problems))
-        .collect();
+    let problems = validate(pipeline);
     if !problems.is_empty() {
         return Err(problems);
     }
+    let endpoints = spec.endpoints.iter().filter_map(|spec| endpoint(spec, pod_bytes)).collect();
     Ok(EdgeConfig {
         version: EDGE_CONFIG_VERSION,
         pipeline: PipelineName {
@@ -82,12 +78,8 @@ fn kafka(spec: &Kafka) -> KafkaConfig {
     }
 }
 
-fn endpoint(
-    index: usize,
-    spec: &EndpointSpec,
-    pod_bytes: i64,
-    problems: &mut Vec<Problem>,
-) -> Option<EndpointConfig> {
+/// None for a protocol that is not served, which [`validate`] has refused.
+fn endpoint(spec: &EndpointSpec, pod_bytes: i64) -> Option<EndpointConfig> {
     let protocol = match &spec.protocol {
         Protocol::Mqtt(mqtt) => ProtocolConfig::Mqtt(MqttConfig {
             maximum_qos: if mqtt.maximum_qos == Some(Qos::AtMostOnce) { 0 } else { 1 },
@@ -96,16 +88,7 @@ fn endpoint(
         Protocol::Http(http) => ProtocolConfig::Http(HttpConfig {
             base_path: http.base_path.as_deref().unwrap_or("/").trim_end_matches('/').to_owned(),
         }),
-        Protocol::Udp(_) | Protocol::Coap(_) => {
-            let name = spec.protocol.name();
-            let wrong = format!("{name} endpoints are not served by this version");
-            problems.push(Problem::new(
-                format!("spec.endpoints[{index}].{name}"),
-                wrong,
-                "use an mqtt or http endpoint",
-            ));
-            return None;
-        }
+        Protocol::Udp(_) | Protocol::Coap(_) => return None,
     };
     let pod_only = spec.exposure.as_ref().is_some_and(|exposure| exposure.type_ == Some(ExposureType::Pod));
     Some(EndpointConfig {

@@ -4,10 +4,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use penstock_crds::pattern::{KeyPart, KeyTemplate, Pattern, Segment, builtin};
-
-/// How many captures a pattern may bind.
-pub const MAX_CAPTURES: usize = 16;
+use penstock_crds::pattern::{KeyPart, KeyTemplate, MAX_CAPTURES, Pattern, Segment, builtin};
 
 /// The values that a match bound, in order of the pattern.
 #[derive(Clone, Copy, Debug, Default)]

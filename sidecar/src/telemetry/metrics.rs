@@ -63,7 +63,12 @@ impl Families<'_> {
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
+            match labels {
+                [] => family.encode_counter::<NoLabelSet, u64, f64>(&value, None)?,
+                labels => {
+                    family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&value, None)?
+                }
+            }
         }
         Ok(())
     }
@@ -76,7 +81,10 @@ impl Families<'_> {
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in samples {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
+            match labels {
+                [] => family.encode_gauge(&value)?,
+                labels => family.encode_family(&labels)?.encode_gauge(&value)?,
+            }
         }
         Ok(())
     }

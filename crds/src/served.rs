@@ -1,0 +1,122 @@
+//! What the resource has and this version does not serve. A pipeline that asks for it is refused, never served without.
+//! This is the one place for such rules; each goes away with the version that serves its field.
+
+use crate::pipeline::{IngestPipeline, Protocol, Qos, Store};
+use crate::problem::Problem;
+
+/// A field that is not served yet.
+pub struct Unserved {
+    /// The field, with `[]` for any element.
+    pub field: &'static str,
+    /// What is not served.
+    pub what: &'static str,
+    /// What to do meanwhile.
+    pub advice: &'static str,
+    /// The paths at which a pipeline asks for it.
+    asked: fn(&IngestPipeline) -> Vec<String>,
+}
+
+/// All of them.
+pub const UNSERVED: &[Unserved] = &[
+    Unserved {
+        field: "spec.endpoints[].udp",
+        what: "udp endpoints are",
+        advice: "use an http or mqtt endpoint",
+        asked: |pipeline| {
+            endpoints(pipeline, "udp", |endpoint| matches!(endpoint.protocol, Protocol::Udp(_)))
+        },
+    },
+    Unserved {
+        field: "spec.endpoints[].coap",
+        what: "coap endpoints are",
+        advice: "use an http or mqtt endpoint",
+        asked: |pipeline| {
+            endpoints(pipeline, "coap", |endpoint| matches!(endpoint.protocol, Protocol::Coap(_)))
+        },
+    },
+    Unserved {
+        field: "spec.endpoints[].tls",
+        what: "TLS on endpoints is",
+        advice: "end TLS in front of the endpoint, and leave tls out",
+        asked: |pipeline| endpoints(pipeline, "tls", |endpoint| endpoint.tls.is_some()),
+    },
+    Unserved {
+        field: "spec.endpoints[].authentication",
+        what: "authentication on endpoints is",
+        advice: "let only those reach the endpoint who may send, and leave authentication out",
+        asked: |pipeline| endpoints(pipeline, "authentication", |endpoint| endpoint.authentication.is_some()),
+    },
+    Unserved {
+        field: "spec.endpoints[].mqtt.maximumQoS",
+        what: "QoS 2 (ExactlyOnce) is",
+        advice: "use AtLeastOnce",
+        asked: |pipeline| {
+            endpoints(
+                pipeline,
+                "mqtt.maximumQoS",
+                |endpoint| matches!(&endpoint.protocol, Protocol::Mqtt(mqtt) if mqtt.maximum_qos == Some(Qos::ExactlyOnce)),
+            )
+        },
+    },
+    Unserved {
+        field: "spec.endpoints[].mqtt.sessionExpirySeconds",
+        what: "a session that outlives its connection is",
+        advice: "leave it out, or set 0",
+        asked: |pipeline| {
+            endpoints(
+                pipeline,
+                "mqtt.sessionExpirySeconds",
+                |endpoint| matches!(&endpoint.protocol, Protocol::Mqtt(mqtt) if mqtt.session_expiry_seconds.is_some_and(|s| s > 0)),
+            )
+        },
+    },
+    Unserved {
+        field: "spec.sessions",
+        what: "a session store is",
+        advice: "leave sessions out",
+        asked: |pipeline| once(pipeline.spec.sessions.is_some(), "spec.sessions"),
+    },
+    Unserved {
+        field: "spec.delivery.qos",
+        what: "delivery.qos ExactlyOnce is",
+        advice: "use AtLeastOnce",
+        asked: |pipeline| {
+            let qos = pipeline.spec.delivery.as_ref().and_then(|delivery| delivery.qos);
+            once(qos == Some(Qos::ExactlyOnce), "spec.delivery.qos")
+        },
+    },
+    Unserved {
+        field: "spec.delivery.ackAfter",
+        what: "the object store (Archive) is",
+        advice: "use ackAfter: [Kafka]",
+        asked: |pipeline| {
+            let stores = pipeline.spec.delivery.as_ref().and_then(|delivery| delivery.ack_after.as_ref());
+            once(stores.is_some_and(|stores| stores.contains(&Store::Archive)), "spec.delivery.ackAfter")
+        },
+    },
+];
+
+/// What of a pipeline is not served.
+#[must_use]
+pub fn unserved(pipeline: &IngestPipeline) -> Vec<Problem> {
+    let problem = |rule: &Unserved, path| {
+        Problem::new(path, format!("{} not served by this version", rule.what), rule.advice)
+    };
+    UNSERVED
+        .iter()
+        .flat_map(|rule| (rule.asked)(pipeline).into_iter().map(move |path| problem(rule, path)))
+        .collect()
+}
+
+fn endpoints(
+    pipeline: &IngestPipeline,
+    field: &str,
+    asks: impl Fn(&crate::pipeline::EndpointSpec) -> bool,
+) -> Vec<String> {
+    let asking = pipeline.spec.endpoints.iter().enumerate().filter(|(_, endpoint)| asks(endpoint));
+    asking.map(|(index, _)| format!("spec.endpoints[{index}].{field}")).collect()
+}
+
+fn once(asks: bool, path: &str) -> Vec<String> {
+    if asks { vec![path.to_owned()] } else { Vec::new() }
+}
