@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use penstock_sidecar::endpoint::connections::Order;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -210,7 +209,11 @@ async fn a_connection_that_is_told_to_leave_finishes_and_closes() {
     let mut busy = edge.connect().await;
     edge.mock.broker_down(-1).unwrap();
     busy.send(format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")).await;
-    until("it is in flight", || edge.columns().in_flight == 1).await;
+    until("it is in flight", || {
+        let columns = edge.columns();
+        (columns.acknowledged, columns.in_flight) == (1, 1)
+    })
+    .await;
     edge.endpoint.connections().tell_to_leave(Duration::ZERO).await;
     idle.is_closed().await;
     silent.is_closed().await;
@@ -220,5 +223,4 @@ async fn a_connection_that_is_told_to_leave_finishes_and_closes() {
     assert_eq!(answer.header("connection"), Some("close"));
     busy.is_closed().await;
     assert_eq!(edge.settle().await.acknowledged, 2);
-    let _ = Order::Leave;
 }
