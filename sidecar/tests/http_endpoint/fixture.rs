@@ -295,7 +295,7 @@ impl Client {
     }
 
     /// Waits until the server has closed, without another word.
-    pub(crate) async fn is_closed(mut self) {
+    pub(crate) async fn closes(mut self) {
         let rest = tokio::time::timeout(PATIENCE, self.try_answer()).await.expect("closed in time");
         assert!(rest.is_none(), "{rest:?}");
         assert!(self.read.is_empty(), "{:?}", String::from_utf8_lossy(&self.read));

@@ -46,7 +46,7 @@ async fn other_methods_send_no_message() {
         client.send(format!("{method} /in/nothing HTTP/1.1\r\nHost: x\r\n\r\n")).await;
         client.answer().await.is_problem(404, "no-route");
     }
-    client.send(format!("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+    client.send("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n").await;
     client.answer().await.is_problem(404, "no-route");
     drop(client);
     assert_eq!(edge.settle().await.received, 0);
@@ -73,14 +73,14 @@ async fn a_message_that_is_too_large_is_refused_before_it_is_read() {
     let answer = client.answer().await;
     answer.is_problem(413, "too-large");
     assert_eq!(answer.header("connection"), Some("close"));
-    client.is_closed().await;
+    client.closes().await;
 
     // A client that sends all the same gets to read the answer.
     let mut client = edge.connect().await;
     client.send(format!("{head}\r\n")).await;
     client.send(vec![b'x'; too_large as usize]).await;
     client.answer().await.is_problem(413, "too-large");
-    client.is_closed().await;
+    client.closes().await;
 
     let mut client = edge.connect().await;
     client.send(format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
@@ -89,7 +89,7 @@ async fn a_message_that_is_too_large_is_refused_before_it_is_read() {
     let answer = client.answer().await;
     answer.is_problem(413, "too-large");
     assert_eq!(answer.header("connection"), Some("close"));
-    client.is_closed().await;
+    client.closes().await;
 
     let mut client = edge.connect().await;
     client.post(PATH, "", &vec![b'x'; MAX_MESSAGE_BYTES as usize]).await.is_receipt();
@@ -106,7 +106,7 @@ async fn a_refusal_before_the_body_sends_no_continue() {
         .send("POST /in/nothing HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
         .await;
     client.answer().await.is_problem(404, "no-route");
-    client.is_closed().await;
+    client.closes().await;
     assert_eq!(edge.settle().await.refused, 1);
 }
 
@@ -120,7 +120,7 @@ async fn a_head_that_is_too_large_is_refused() {
     client.post(PATH, "", b"x").await.is_receipt();
     client.send(format!("POST {PATH} HTTP/1.1\r\nHost: x\r\n{}", field(20_000))).await;
     assert_eq!(client.answer().await.status, 431, "from hyper, without a body");
-    client.is_closed().await;
+    client.closes().await;
     let columns = edge.settle().await;
     assert_eq!((columns.refused, columns.acknowledged), (1, 2));
 }
@@ -131,7 +131,7 @@ async fn http_1_0_must_say_the_length() {
     let mut client = edge.connect().await;
     client.send(format!("POST {PATH} HTTP/1.0\r\nConnection: keep-alive\r\n\r\nhello")).await;
     client.answer().await.is_problem(411, "length-required");
-    client.is_closed().await;
+    client.closes().await;
     assert_eq!(edge.settle().await.refused, 1);
 }
 
@@ -144,11 +144,11 @@ async fn what_never_became_a_request_is_not_counted() {
         if let Some(answer) = client.try_answer().await {
             assert!((400..500).contains(&answer.status), "{answer:?}");
         }
-        client.is_closed().await;
+        client.closes().await;
     }
     let mut client = edge.connect().await;
     client.send(format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")).await;
     client.answer().await.is_problem(400, "malformed-body");
-    client.is_closed().await;
+    client.closes().await;
     assert_eq!(edge.settle().await.received, 1, "the last one was a request");
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, Uri, Version};
 use hyper::body::{Body, Incoming};
 
 use super::answer::{self, Answer, Due, ReceiptText};
@@ -99,7 +99,7 @@ pub(super) async fn answer(
     let (mut head, mut body) = request.into_parts();
     let mut visit = Visit::new(peer);
     let outcome = match head.method {
-        Method::POST | Method::PUT => visit.message(&head, &mut body).await,
+        Method::POST | Method::PUT => visit.message(&mut head, &mut body).await,
         _ => Err(visit.no_message(&head)),
     };
     let headers = std::mem::take(&mut head.headers);
@@ -169,7 +169,11 @@ impl Visit {
     }
 
     /// Takes the message of a request and waits until it is durable.
-    async fn message(&mut self, head: &Parts, body: &mut Incoming) -> Result<(ReceiptText, Instant), Stop> {
+    async fn message(
+        &mut self,
+        head: &mut Parts,
+        body: &mut Incoming,
+    ) -> Result<(ReceiptText, Instant), Stop> {
         let endpoint = Arc::clone(self.peer.endpoint());
         let fields = Fields::read(&head.headers)?;
         let head_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len()) + fields.bytes;
@@ -224,9 +228,12 @@ impl Visit {
                 refusal => refusal.into(),
             })?;
         self.receive();
-        // The producer has its own copy, and its own share of the budget.
+        // The producer has its own copy, and its own share of the budget. What points into hyper's buffer goes before
+        // the wait, or the buffer would stay.
         drop(payload);
         drop(reservation);
+        head.headers.clear();
+        head.uri = Uri::default();
         self.outcome(arrived + endpoint.ack_timeout).await.map(|receipt| (receipt, arrived))
     }
 

@@ -146,10 +146,41 @@ impl Problem {
     }
 }
 
+/// The table of the reference page, in Markdown.
+#[must_use]
+pub fn reference_table() -> String {
+    let mut table = String::from("| type | status | `Retry-After` | |\n|---|---|---|---|\n");
+    for row in Problem::ALL.iter().map(|problem| problem.row()) {
+        let Row { slug, status, title, retry_after_seconds, advice } = row;
+        let retry = retry_after_seconds.map_or(String::new(), |seconds| format!("{seconds} s"));
+        let status = status.as_u16();
+        table.push_str(&format!("| `{slug}` | {status} | {retry} | {title}. {advice} |\n"));
+    }
+    table
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    /// `PENSTOCK_WRITE_DOCS=1` writes the table instead.
+    #[test]
+    fn the_reference_page_has_this_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/http.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once("| type | status |").expect("the table's head");
+        let (_, after) = rest.split_once("\n\n").expect("an empty line behind the table");
+        let wanted = format!("{before}{}\n{after}", reference_table());
+        if std::env::var_os("PENSTOCK_WRITE_DOCS").is_some() {
+            std::fs::write(path, wanted).unwrap();
+        } else {
+            assert!(
+                page == wanted,
+                "docs/reference/http.md is stale: run its test with PENSTOCK_WRITE_DOCS=1"
+            );
+        }
+    }
 
     #[test]
     fn every_problem_has_a_type_of_its_own_and_says_what_to_do() {
