@@ -151,11 +151,8 @@ impl Service<(), Frame> for Versions {
         let response = ApiVersionsResponse::default()
             .error_code(ErrorCode::None.into())
             .api_keys(Some(keys))
-            .throttle_time_ms(Some(0))
-            .supported_features(Some(Vec::new()))
-            .finalized_features(Some(Vec::new()))
-            .finalized_features_epoch(Some(-1))
-            .zk_migration_ready(Some(false));
+            // No tagged fields: librdkafka before 2.1 (Debian's kcat) cannot skip them.
+            .throttle_time_ms(Some(0));
         Ok(Frame { size: 0, header: Header::Response { correlation_id }, body: response.into() })
     }
 }

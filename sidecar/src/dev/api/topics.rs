@@ -141,6 +141,7 @@ pub(super) fn describe_configs(shared: &Shared, request: DescribeConfigsRequest)
 fn describe_config(shared: &Shared, resource: DescribeConfigsResource) -> DescribeConfigsResult {
     const TOPIC: i8 = 2;
     const DEFAULT_CONFIG: i8 = 5;
+    const UNKNOWN_TYPE: i8 = 0;
     let exists = resource.resource_type == TOPIC && shared.folder.topic(&resource.resource_name).is_some();
     let code = if exists { ErrorCode::None } else { ErrorCode::UnknownTopicOrPartition };
     let max_message_bytes = MAX_BATCH_BYTES.to_string();
@@ -163,6 +164,8 @@ fn describe_config(shared: &Shared, resource: DescribeConfigsResource) -> Descri
             .config_source(Some(DEFAULT_CONFIG))
             .is_sensitive(false)
             .synonyms(Some(Vec::new()))
+            .config_type(Some(UNKNOWN_TYPE))
+            .documentation(Some(String::new()))
     });
     let configs = Some(configs.collect());
     DescribeConfigsResult::default()
