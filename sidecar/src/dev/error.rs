@@ -75,8 +75,8 @@ pub enum DevError {
     },
     /// The port is taken.
     #[error(
-        "the embedded broker cannot listen on 127.0.0.1:{port}: {source}: stop what uses the port, or let it take any \
-         free one"
+        "the embedded broker cannot listen on 127.0.0.1:{port}: {source}: stop what uses the port, or give \
+         --kafka-port 0 for any free one"
     )]
     Port {
         /// The port.
@@ -103,21 +103,10 @@ impl DevError {
         Self::Folder { path: path.to_owned(), source }
     }
 
-    /// A stable name for logs.
+    /// Whether the pipeline is at fault, and not the machine.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Folder { .. } => "data_folder_unusable",
-            Self::Full { .. } => "disk_full",
-            Self::InUse { .. } => "data_folder_in_use",
-            Self::Foreign { .. } => "data_folder_foreign",
-            Self::Format { .. } => "data_folder_format",
-            Self::Damaged { .. } => "data_folder_damaged",
-            Self::TopicName { .. } => "topic_name",
-            Self::Port { .. } => "port_in_use",
-            Self::Start(_) => "broker_start",
-            Self::Ended(_) => "broker_ended",
-        }
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::TopicName { .. })
     }
 }
 

@@ -18,8 +18,3 @@ pub mod panel;
 
 pub use broker::Broker;
 pub use error::DevError;
-
-/// What a subscriber should add to its filter: the protocol library logs each request at `debug` and ordinary ends of
-/// connections at `error`. What matters is logged by this module.
-pub const QUIET: &str =
-    "tansu_broker=off,tansu_service=off,tansu_sans_io=off,tansu_storage=off,tansu_auth=off,rama=off";

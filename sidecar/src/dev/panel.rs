@@ -9,9 +9,11 @@ use penstock_crds::pattern::{Pattern, Segment};
 /// and the ledger are.
 #[must_use]
 pub fn render(config: &EdgeConfig, notice: &str, admin: SocketAddr) -> String {
+    let admin =
+        if admin.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], admin.port())) } else { admin };
     let mut lines = vec![
         String::new(),
-        format!("Pipeline {} is ready.", config.pipeline.name),
+        format!("Pipeline {} takes messages.", config.pipeline.name),
         notice.to_owned(),
         String::new(),
         format!("Kafka clients  {}", config.kafka.bootstrap_servers.join(",")),
@@ -166,13 +168,13 @@ mod tests {
             max_in_flight_bytes: 1,
             admin_port: 1,
         };
-        let text = render(&config, "A notice.", SocketAddr::from(([127, 0, 0, 1], 9100)));
+        let text = render(&config, "A notice.", "[::]:9100".parse().unwrap());
         let payload = r#"'{"meta":{"time/stamp":"2026-01-31T12:00:00Z"},"temperature":21.5}'"#;
         assert_eq!(
             text,
             format!(
                 r"
-Pipeline quickstart is ready.
+Pipeline quickstart takes messages.
 A notice.
 
 Kafka clients  127.0.0.1:9092

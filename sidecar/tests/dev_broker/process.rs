@@ -80,7 +80,7 @@ fn the_broker() {
     tracing_subscriber::fmt()
         .with_writer(std::io::stdout)
         .with_ansi(false)
-        .with_env_filter(format!("info,{}", penstock_sidecar::dev::QUIET))
+        .with_env_filter("off,penstock_sidecar=info")
         .init();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
