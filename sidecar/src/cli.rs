@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+#[cfg(feature = "dev-broker")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use clap::{Args, Parser, Subcommand};
 use penstock_crds::edge::EdgeConfig;
 
 use crate::config::{self, ConfigError};
+#[cfg(feature = "dev-broker")]
+use crate::dev::{Broker, DevError, live, panel};
 use crate::drain::{self, Requests, StoreFailed};
 use crate::edge::{Edge, EdgeError};
 use crate::telemetry::admin::{self, AdminError};
@@ -55,6 +59,9 @@ struct Arguments {
 enum Command {
     /// Serve a pipeline with the Kafka that it names.
     Run(Run),
+    /// Serve a pipeline with a Kafka-compatible broker in this process: nothing else is needed.
+    #[cfg(feature = "dev-broker")]
+    Dev(Dev),
     /// Check a manifest as the API server and the operator would, without either.
     Validate(Manifest),
     /// Ask a running sidecar to drain, and wait while it still accepts connections: the preStop hook of its pod.
@@ -93,6 +100,21 @@ struct Run {
     serve: Serve,
 }
 
+#[cfg(feature = "dev-broker")]
+#[derive(Debug, Args)]
+struct Dev {
+    #[command(flatten)]
+    manifest: Manifest,
+    /// Folder in which messages are kept, also for the next run.
+    #[arg(long, value_name = "FOLDER", default_value = ".penstock")]
+    data: PathBuf,
+    /// Loopback port of the broker for Kafka clients; 0 takes any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    kafka_port: u16,
+    #[command(flatten)]
+    serve: Serve,
+}
+
 #[derive(Debug, Args)]
 struct Manifest {
     /// An IngestPipeline manifest.
@@ -118,6 +140,9 @@ enum Failure {
     Admin(#[from] AdminError),
     #[error(transparent)]
     Store(#[from] StoreFailed),
+    #[cfg(feature = "dev-broker")]
+    #[error(transparent)]
+    Dev(#[from] DevError),
     #[error("{0}: {1}")]
     Machine(String, std::io::Error),
     #[error("{0}")]
@@ -132,6 +157,12 @@ impl Failure {
             Self::Edge(error) if error.is_configuration() => exit::REFUSED,
             Self::Edge(_) | Self::Admin(_) | Self::Machine(..) => exit::MACHINE,
             Self::Store(_) => exit::FAILED,
+            #[cfg(feature = "dev-broker")]
+            Self::Dev(DevError::Ended(_)) => exit::FAILED,
+            #[cfg(feature = "dev-broker")]
+            Self::Dev(error) if error.is_configuration() => exit::REFUSED,
+            #[cfg(feature = "dev-broker")]
+            Self::Dev(_) => exit::MACHINE,
             Self::Usage(_) => exit::USAGE,
         }
     }
@@ -159,7 +190,12 @@ fn run(command: Command) -> Result<(), Failure> {
                 (None, Some(path)) => config::read_manifest(&path)?,
                 (None, None) => return Err(Failure::Usage("give --config or --file".to_owned())),
             };
-            runtime()?.block_on(serve_edge(config, serve))
+            runtime()?.block_on(serve_edge(config, serve, |_, _| {}))
+        }
+        #[cfg(feature = "dev-broker")]
+        Command::Dev(Dev { manifest, data, kafka_port, serve }) => {
+            let config = config::read_manifest(&manifest.file)?;
+            runtime()?.block_on(serve_dev(config, &data, kafka_port, serve))
         }
         Command::Validate(Manifest { file }) => {
             let config = config::read_manifest(&file)?;
@@ -193,7 +229,12 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-async fn serve_edge(config: EdgeConfig, serve: Serve) -> Result<(), Failure> {
+/// Serves until it is asked to drain; `started` is called when clients are let in, with the address of the admin port.
+async fn serve_edge(
+    config: EdgeConfig,
+    serve: Serve,
+    started: impl FnOnce(&Arc<Edge>, SocketAddr),
+) -> Result<(), Failure> {
     let address =
         serve.admin.unwrap_or_else(|| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), config.admin_port));
     let admin = admin::listen(address).await?;
@@ -204,6 +245,30 @@ async fn serve_edge(config: EdgeConfig, serve: Serve) -> Result<(), Failure> {
         tracing::info!(endpoint = endpoint.name, port = endpoint.port, "listening");
     }
     tokio::spawn(admin::serve(admin, Arc::clone(&edge)));
+    started(&edge, address);
     drain::serve_until_drained(&edge, requests).await?;
     Ok(())
+}
+
+/// Serves with the embedded broker, which goes last.
+#[cfg(feature = "dev-broker")]
+async fn serve_dev(
+    mut config: EdgeConfig,
+    data: &Path,
+    kafka_port: u16,
+    serve: Serve,
+) -> Result<(), Failure> {
+    let broker = Broker::start(data, kafka_port, &mut config).await?;
+    let panel = |edge: &Arc<Edge>, admin: SocketAddr| {
+        let panel = panel::render(edge.config(), broker.notice(), admin);
+        let _ = std::io::stdout().write_all(panel.as_bytes());
+        let ledger = edge.ledger().clone();
+        tokio::spawn(async move { live::run(&ledger).await });
+    };
+    let result = tokio::select! {
+        result = serve_edge(config, serve, panel) => result,
+        error = broker.ended() => Err(error.into()),
+    };
+    broker.stop().await;
+    result
 }

@@ -6,6 +6,8 @@
 pub mod budget;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "dev-broker")]
+pub mod dev;
 pub mod drain;
 pub mod edge;
 pub mod endpoint;
