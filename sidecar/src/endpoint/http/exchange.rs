@@ -125,6 +125,25 @@ pub(super) struct Visit {
     open: bool,
 }
 
+/// What is known of a message before its body is read.
+struct Look<'h> {
+    fields: Fields<'h>,
+    /// Decoded.
+    path: Cow<'h, str>,
+    /// Where in the path the address begins.
+    skip: usize,
+    /// Of the body, if it is known.
+    length: Option<usize>,
+    /// Of head and body, as far as it is known.
+    bytes: u64,
+}
+
+impl Look<'_> {
+    fn address(&self) -> &str {
+        self.path.get(self.skip..).unwrap_or_default()
+    }
+}
+
 impl Visit {
     fn new(peer: Arc<Peer>) -> Self {
         peer.activity().request_begins();
@@ -168,13 +187,9 @@ impl Visit {
         stop.uncounted()
     }
 
-    /// Takes the message of a request and waits until it is durable.
-    async fn message(
-        &mut self,
-        head: &mut Parts,
-        body: &mut Incoming,
-    ) -> Result<(ReceiptText, Instant), Stop> {
-        let endpoint = Arc::clone(self.peer.endpoint());
+    /// Looks at all that can be known before the body is read.
+    fn look<'h>(&self, head: &'h Parts, body: &Incoming) -> Result<Look<'h>, Stop> {
+        let endpoint = self.endpoint();
         let fields = Fields::read(&head.headers)?;
         let head_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len()) + fields.bytes;
         if head_bytes > MAX_HEAD_BYTES {
@@ -195,19 +210,30 @@ impl Visit {
         if fields.expects || length.is_none_or(|length| length > body::STEP_BYTES) {
             endpoint.intake.has_route(address)?;
         }
-        let bytes = (head_bytes + length.unwrap_or(0)) as u64;
-        self.hold(bytes)?;
-        let mut reservation = endpoint.intake.budget().reserve(bytes).ok_or_else(Stop::exhausted)?;
-        let payload = body::read(self, body, length, &mut reservation).await?;
+        let skip = path.len() - address.len();
+        Ok(Look { fields, path, skip, length, bytes: (head_bytes + length.unwrap_or(0)) as u64 })
+    }
+
+    /// Takes the message of a request and waits until it is durable.
+    async fn message(
+        &mut self,
+        head: &mut Parts,
+        body: &mut Incoming,
+    ) -> Result<(ReceiptText, Instant), Stop> {
+        let endpoint = Arc::clone(self.peer.endpoint());
+        let look = self.look(head, body)?;
+        self.hold(look.bytes)?;
+        let mut reservation = endpoint.intake.budget().reserve(look.bytes).ok_or_else(Stop::exhausted)?;
+        let payload = body::read(self, body, look.length, &mut reservation).await?;
         self.body_read = true;
         self.peer.activity().body_ends();
 
         let arrived = Instant::now();
         let arrival = Arrival {
-            address,
+            address: look.address(),
             subject: head.uri.path(),
             payload: payload.as_slice(),
-            id: fields.id.as_deref(),
+            id: look.fields.id.as_deref(),
             sender: Sender { client_id: "", source: self.peer.source() },
             arrived,
             tag: 0,
@@ -220,7 +246,7 @@ impl Visit {
             .admit(seat.key, &seat.lane, &arrival, |record| fields::pass_on(&head.headers, record))
             .map_err(|refusal| match refusal {
                 // What is coded would hardly match; say why instead of what the schema misses.
-                Refusal::Schema(_) if fields.coded => {
+                Refusal::Schema(_) if look.fields.coded => {
                     let detail =
                         "the route's schema reads payloads as they are; send it without Content-Encoding";
                     Stop::new(Problem::CodedPayload, detail)
