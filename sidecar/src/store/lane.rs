@@ -3,6 +3,9 @@
 //! A message takes the next slot of its lane before it is given to the producer. The delivery report finds the slot
 //! again by a number that went with the message: no allocation, task or channel per message. The connection takes
 //! outcomes off the front, so answers leave in arrival order whatever order the reports come in.
+//!
+//! A lane with a transient outcome in it takes no further message until its connection has taken every outcome off:
+//! what came after the failed message must not be stored before it is sent again (contract, rule 3).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,10 +15,13 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
-use super::Outcome;
 use super::kafka::Return;
+use super::{Outcome, TransientCause};
 use crate::budget::EndpointBudget;
 use crate::ledger::{Account, Entry};
+
+/// An idle lane keeps room for this many slots.
+const IDLE_SLOTS: usize = 16;
 
 /// The number of a lane while it has connections or reports to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +37,7 @@ pub struct Slot {
     outcome: Option<Outcome>,
 }
 
-/// The slots of one connection (MQTT) or of one request at a time (HTTP).
+/// The slots of one connection (MQTT) or of one request at a time (HTTP). One task at a time submits to it.
 #[derive(Debug)]
 pub struct Lane {
     budget: Arc<EndpointBudget>,
@@ -51,6 +57,8 @@ struct State {
     /// Budget that goes back with reports of slots that were given up, in order of production.
     given_up: VecDeque<(u32, u64)>,
     waker: Option<Waker>,
+    /// The first transient outcome among the slots.
+    failed: Option<TransientCause>,
     closed: bool,
 }
 
@@ -95,7 +103,7 @@ impl Lane {
         self.state.lock().slots.iter().any(is_so)
     }
 
-    /// When the oldest message without outcome arrived.
+    /// When the message at the front arrived.
     #[must_use]
     pub fn oldest(&self) -> Option<Instant> {
         self.state.lock().slots.front().map(|slot| slot.back.arrived)
@@ -103,19 +111,27 @@ impl Lane {
 
     /// Takes a slot for a message that is about to be produced. `bytes` (and one message) have been taken from the
     /// endpoint's budget and go back with the report.
-    pub(super) fn occupy(&self, key: LaneKey, back: Return, bytes: u64) -> Ticket {
+    ///
+    /// # Errors
+    /// A message before it failed, for this cause; nothing was taken.
+    pub(super) fn occupy(&self, key: LaneKey, back: Return, bytes: u64) -> Result<Ticket, TransientCause> {
         let mut state = self.state.lock();
+        if let Some(cause) = state.failed {
+            return Err(cause);
+        }
         let sequence = state.front.wrapping_add(u32::try_from(state.slots.len()).unwrap_or(u32::MAX));
         state.slots.push_back(Slot { back, bytes, outcome: None });
         state.bytes += bytes;
         state.due += 1;
-        Ticket::new(key, sequence)
+        Ok(Ticket::new(key, sequence))
     }
 
     /// Takes a slot for a message whose outcome is known at once, so that its answer keeps its turn.
     pub fn decide(&self, back: Return, outcome: Outcome) {
         debug_assert!(!matches!(outcome, Outcome::Persisted(_)), "only a store can say that");
-        self.state.lock().slots.push_back(Slot { back, bytes: 0, outcome: Some(outcome) });
+        let mut state = self.state.lock();
+        state.note(outcome);
+        state.slots.push_back(Slot { back, bytes: 0, outcome: Some(outcome) });
     }
 
     /// Takes the slot of a message that the producer did not accept back again; it must be the newest.
@@ -155,8 +171,11 @@ impl Lane {
                 break;
             }
         }
-        if state.slots.is_empty() && state.slots.capacity() > 64 {
-            state.slots = VecDeque::new();
+        if state.slots.is_empty() {
+            state.failed = None;
+            if state.slots.capacity() > IDLE_SLOTS {
+                state.slots = VecDeque::new();
+            }
         }
     }
 
@@ -174,18 +193,20 @@ impl Lane {
         }
         state.front = sequence;
         state.bytes = 0;
+        state.failed = None;
         slots.len()
     }
 
-    /// Notes a report. Returns the waker of a connection whose front is now finished, and whether the report was
-    /// late.
-    fn complete(&self, sequence: u32, outcome: Outcome) -> (Option<Waker>, bool) {
+    /// Notes a report.
+    fn complete(&self, sequence: u32, outcome: Outcome) -> Completed {
         let mut state = self.state.lock();
         let index = sequence.wrapping_sub(state.front) as usize;
         let (bytes, late) = match state.slots.get_mut(index) {
             Some(slot) => {
                 slot.outcome = Some(outcome);
-                (slot.bytes, false)
+                let bytes = slot.bytes;
+                state.note(outcome);
+                (bytes, false)
             }
             None => {
                 let found = state.given_up.iter().position(|(given_up, _)| *given_up == sequence);
@@ -195,6 +216,9 @@ impl Lane {
         };
         state.due = state.due.saturating_sub(1);
         let waker = if index == 0 && !late { state.waker.take() } else { None };
+        // Who closes the lane and who brings its last report see each other here, under one lock: exactly one of them
+        // finds both, and takes the lane's number back.
+        let finished = state.closed && state.due == 0;
         drop(state);
         self.budget.give_back(bytes, 1);
         if late {
@@ -202,7 +226,23 @@ impl Lane {
             entry.late(1);
             self.account.book(&mut entry);
         }
-        (waker, late)
+        Completed { waker, finished }
+    }
+}
+
+/// What a report changed.
+struct Completed {
+    /// The connection whose front is finished now.
+    waker: Option<Waker>,
+    /// The lane is closed and this was its last report.
+    finished: bool,
+}
+
+impl State {
+    fn note(&mut self, outcome: Outcome) {
+        if let Outcome::Transient(cause) = outcome {
+            self.failed.get_or_insert(cause);
+        }
     }
 }
 
@@ -249,21 +289,27 @@ impl Lanes {
         self.len() == 0
     }
 
-    /// Notes a batch of reports and collects whom to wake afterwards, each connection once.
-    pub fn complete(&self, reports: impl Iterator<Item = (Ticket, Outcome)>, wake: &mut Vec<Waker>) {
+    /// How many reports are due, also for slots that were given up.
+    #[must_use]
+    pub fn due(&self) -> usize {
+        self.slab.read().iter().map(|(_, lane)| lane.state.lock().due as usize).sum()
+    }
+
+    /// Notes a batch of reports and collects whom to wake afterwards.
+    pub(super) fn complete(&self, reports: impl Iterator<Item = (Ticket, Outcome)>, wake: &mut Vec<Waker>) {
         let mut finished = Vec::new();
         {
             let slab = self.slab.read();
             for (ticket, outcome) in reports {
                 let (key, sequence) = ticket.parts();
-                let Some(lane) = slab.get(key.0 as usize) else { continue };
-                let (waker, late) = lane.complete(sequence, outcome);
-                wake.extend(waker);
-                if late {
-                    let state = lane.state.lock();
-                    if state.closed && state.due == 0 {
-                        finished.push(key.0 as usize);
-                    }
+                let Some(lane) = slab.get(key.0 as usize) else {
+                    tracing::error!(lane = key.0, sequence, "a report for a lane that is not there");
+                    continue;
+                };
+                let completed = lane.complete(sequence, outcome);
+                wake.extend(completed.waker);
+                if completed.finished {
+                    finished.push(key.0 as usize);
                 }
             }
         }
@@ -275,3 +321,6 @@ impl Lanes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

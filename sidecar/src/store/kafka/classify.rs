@@ -4,17 +4,32 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 
 use crate::store::{Outcome, TransientCause};
 
-/// What a delivery report with this error means for its message.
+/// What a delivery report with this error means for its message. `named`: the broker spoke of this very record.
 ///
-/// A broker judges a batch, not a message: only `INVALID_RECORD` names the record that is at fault (KIP-467); its
-/// batch-mates get `_INVALID_DIFFERENT_RECORD`. So everything but that one error is transient, also
-/// `MSG_SIZE_TOO_LARGE`, which fails a whole batch: intake has refused what is too large by itself.
+/// A broker judges a batch, not a message, and names the records at fault only with `INVALID_RECORD` (KIP-467). So
+/// everything else is transient, also `MSG_SIZE_TOO_LARGE`, which fails a whole batch: intake has refused what is too
+/// large by itself.
 #[must_use]
-pub(super) fn outcome_of(error: Code) -> Outcome {
-    match error {
-        Code::InvalidRecord => Outcome::Refused,
-        other => Outcome::Transient(cause_of(other)),
-    }
+pub(super) fn outcome_of(error: Code, named: bool) -> Outcome {
+    if named { Outcome::Refused } else { Outcome::Transient(cause_of(error)) }
+}
+
+/// Whether an error says that the topic takes no messages like ours, so that the next ones would fail as well.
+#[must_use]
+pub(super) fn condemns_topic(error: Code) -> bool {
+    let from_broker = error as i32 > 0;
+    from_broker
+        && error != Code::InvalidDifferentRecord
+        && matches!(
+            cause_of(error),
+            TransientCause::TopicNotReady | TransientCause::KafkaUnauthorized | TransientCause::BrokerError
+        )
+}
+
+/// Whether an error only repeats that the producer failed, whose own error says why.
+#[must_use]
+pub(super) fn is_aftermath(error: Code) -> bool {
+    matches!(error, Code::PurgeQueue | Code::PurgeInflight | Code::Fatal | Code::GaplessGuarantee)
 }
 
 /// Why an error is transient.
@@ -70,8 +85,9 @@ mod tests {
 
     #[test]
     fn only_a_record_that_the_broker_names_is_refused() {
-        assert_eq!(outcome_of(Code::InvalidRecord), Outcome::Refused);
+        assert_eq!(outcome_of(Code::InvalidRecord, true), Outcome::Refused);
         for batch_error in [
+            Code::InvalidRecord,
             Code::InvalidDifferentRecord,
             Code::MessageSizeTooLarge,
             Code::InvalidTimestamp,
@@ -79,7 +95,24 @@ mod tests {
             Code::InvalidMessage,
             Code::TopicAuthorizationFailed,
         ] {
-            assert!(matches!(outcome_of(batch_error), Outcome::Transient(_)), "{batch_error:?}");
+            assert!(matches!(outcome_of(batch_error, false), Outcome::Transient(_)), "{batch_error:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_is_condemned_by_a_brokers_verdict_and_by_nothing_else() {
+        for verdict in [Code::TopicAuthorizationFailed, Code::MessageSizeTooLarge, Code::InvalidTimestamp] {
+            assert!(condemns_topic(verdict), "{verdict:?}");
+        }
+        for other in [
+            Code::PurgeQueue,
+            Code::InvalidDifferentRecord,
+            Code::UnknownTopic,
+            Code::NotEnoughReplicas,
+            Code::OutOfOrderSequenceNumber,
+            Code::RequestTimedOut,
+        ] {
+            assert!(!condemns_topic(other), "{other:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::classify::cause_of;
+use super::classify::{cause_of, is_aftermath};
 use crate::store::TransientCause;
 
 /// Kafka's health as this pod sees it.
@@ -16,6 +16,8 @@ pub struct Health {
     /// Kafka and all topics were seen once since the start. Never cleared.
     seen: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
+    /// Whether there is one, without the lock.
+    troubled: AtomicBool,
     failures: AtomicU64,
 }
 
@@ -23,6 +25,16 @@ pub struct Health {
 struct Trouble {
     cause: TransientCause,
     message: String,
+    over: Over,
+}
+
+/// What shows that a trouble is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Over {
+    /// The brokers answer, or a message is persisted.
+    Reached,
+    /// A message is persisted: in this topic, if one is named.
+    Persisted(Option<String>),
 }
 
 impl Health {
@@ -31,6 +43,7 @@ impl Health {
             bootstrap: bootstrap_servers.join(","),
             seen: AtomicBool::new(false),
             trouble: Mutex::default(),
+            troubled: AtomicBool::new(false),
             failures: AtomicU64::new(0),
         }
     }
@@ -57,39 +70,64 @@ impl Health {
         self.seen.store(true, Ordering::Release);
     }
 
-    /// A message was persisted: all is well.
-    pub(super) fn persisted(&self) {
-        self.recover(|_| true);
+    /// A message was persisted in this topic.
+    pub(super) fn persisted(&self, topic: &str) {
+        if self.troubled.load(Ordering::Relaxed) {
+            self.recover(|over| match over {
+                Over::Reached | Over::Persisted(None) => true,
+                Over::Persisted(Some(troubled)) => troubled == topic,
+            });
+        }
     }
 
     /// The brokers answered a question: they can be reached, whatever else is wrong.
     pub(super) fn reached(&self) {
-        self.recover(|cause| {
-            matches!(cause, TransientCause::KafkaUnreachable | TransientCause::KafkaUnauthorized)
-        });
+        self.recover(|over| *over == Over::Reached);
     }
 
-    fn recover(&self, solved: impl Fn(TransientCause) -> bool) {
+    /// The brokers did not answer a question.
+    pub(super) fn not_reached(&self, error: RDKafkaErrorCode) {
+        self.note(cause_of(error), Over::Reached, || error.to_string());
+    }
+
+    fn recover(&self, is_over: impl Fn(&Over) -> bool) {
         let mut trouble = self.trouble.lock();
-        if trouble.as_ref().is_some_and(|trouble| solved(trouble.cause)) {
+        if trouble.as_ref().is_some_and(|trouble| is_over(&trouble.over)) {
             *trouble = None;
+            self.troubled.store(false, Ordering::Relaxed);
             drop(trouble);
             tracing::info!(brokers = self.bootstrap, "Kafka is well again");
         }
     }
 
-    pub(super) fn failed(&self, error: RDKafkaErrorCode, topic: Option<&str>) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        let place = topic.map_or_else(|| self.bootstrap.clone(), |topic| format!("topic {topic}"));
-        self.note(cause_of(error), || format!("{place}: {error}"));
+    /// `messages` could not be made durable.
+    pub(super) fn failed(&self, error: RDKafkaErrorCode, topic: Option<&str>, messages: usize) {
+        self.failures.fetch_add(messages as u64, Ordering::Relaxed);
+        if !is_aftermath(error) {
+            let place = topic.map_or_else(|| self.bootstrap.clone(), |topic| format!("topic {topic}"));
+            self.note(cause_of(error), Over::Persisted(topic.map(str::to_owned)), || {
+                format!("{place}: {error}")
+            });
+        }
     }
 
+    /// The producer failed for good.
+    pub(super) fn failed_for_good(&self, error: RDKafkaErrorCode, reason: &str) {
+        tracing::error!(%error, reason, "the Kafka producer failed for good; waiting for its reports to replace it");
+        if !is_aftermath(error) {
+            self.note(cause_of(error), Over::Persisted(None), || reason.to_owned());
+        }
+    }
+
+    /// The client says that something is wrong.
     pub(super) fn client_error(&self, error: RDKafkaErrorCode, message: &str) {
-        self.note(cause_of(error), || message.to_owned());
+        if !is_aftermath(error) {
+            self.note(cause_of(error), Over::Reached, || message.to_owned());
+        }
     }
 
     /// Says a trouble once, until another takes its place or it is over.
-    fn note(&self, cause: TransientCause, what: impl FnOnce() -> String) {
+    fn note(&self, cause: TransientCause, over: Over, what: impl FnOnce() -> String) {
         let mut trouble = self.trouble.lock();
         // What is more to the point stays: a refused login also looks like brokers that cannot be reached.
         let stays = trouble.as_ref().is_some_and(|known| {
@@ -111,7 +149,8 @@ impl Health {
         };
         let message = format!("Kafka at {}: {}: {advice}", self.bootstrap, what());
         tracing::warn!(reason = %cause, "{message}");
-        *trouble = Some(Trouble { cause, message });
+        *trouble = Some(Trouble { cause, message, over });
+        self.troubled.store(true, Ordering::Relaxed);
     }
 }
 

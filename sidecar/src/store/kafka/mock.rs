@@ -4,6 +4,8 @@
 //! The mock speaks the protocol of real brokers as far as producing and describing topics go; it knows no
 //! DescribeConfigs, so `min.insync.replicas` and `max.message.bytes` are unknown here as on brokers that do not tell.
 
+mod cluster;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
@@ -17,6 +19,9 @@ use penstock_crds::edge::{
 };
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+pub(crate) use cluster::Cluster;
 
 use super::{KafkaStore, Threads, Topic};
 use crate::budget::PodBudget;
@@ -29,7 +34,7 @@ pub(crate) const PARTITIONS: i32 = 4;
 
 /// A mock cluster and a store that has seen its topics.
 pub(crate) struct Mock {
-    pub(crate) cluster: MockCluster<'static, DefaultProducerContext>,
+    cluster: Cluster,
     pub(crate) config: Arc<EdgeConfig>,
     pub(crate) pod: Arc<PodBudget>,
     pub(crate) store: Arc<KafkaStore>,
@@ -45,19 +50,20 @@ impl Mock {
     /// `brokers` brokers with the topics of the configuration, which `alter` may change; each topic's replicas are on
     /// all brokers.
     pub(crate) fn with(brokers: i32, alter: impl FnOnce(&mut EdgeConfig)) -> Self {
-        let mock = Self::unseen(brokers, alter);
-        for topic in &mock.config.topics {
-            mock.cluster.create_topic(&topic.topic_name, PARTITIONS, brokers).unwrap();
-        }
-        let obstacles = || mock.store.topics().iter().filter_map(Topic::obstacle).collect::<Vec<_>>();
-        wait_until(|| mock.store.health().was_seen(), || format!("topics take messages: {:?}", obstacles()));
+        Self::on(Cluster::start(brokers), brokers, alter)
+    }
+
+    /// The same on a cluster of `brokers` brokers.
+    pub(crate) fn on(cluster: Cluster, brokers: i32, alter: impl FnOnce(&mut EdgeConfig)) -> Self {
+        let mock = Self::unseen(cluster, alter);
+        mock.create_topics(brokers);
+        mock.wait_until_open();
         mock
     }
 
-    /// The same without any topic on the brokers.
-    pub(crate) fn unseen(brokers: i32, alter: impl FnOnce(&mut EdgeConfig)) -> Self {
-        let cluster = MockCluster::new(brokers).unwrap();
-        let mut config = edge_config(&cluster.bootstrap_servers());
+    /// A cluster without topics.
+    pub(crate) fn unseen(cluster: Cluster, alter: impl FnOnce(&mut EdgeConfig)) -> Self {
+        let mut config = edge_config(&cluster.brokers.bootstrap_servers());
         alter(&mut config);
         let config = Arc::new(config);
         let pod = PodBudget::new(config.max_in_flight_bytes);
@@ -66,9 +72,37 @@ impl Mock {
         Self { cluster, config, pod, store, threads: Some(threads) }
     }
 
+    pub(crate) fn create_topics(&self, replicas: i32) {
+        for topic in &self.config.topics {
+            self.brokers().create_topic(&topic.topic_name, PARTITIONS, replicas).unwrap();
+        }
+    }
+
+    /// Waits until messages are taken for all topics.
+    pub(crate) fn wait_until_open(&self) {
+        let obstacles = || self.store.topics().iter().filter_map(Topic::obstacle).collect::<Vec<_>>();
+        wait_until(|| obstacles().is_empty(), || format!("topics take messages: {:?}", obstacles()));
+        wait_until(|| self.store.health().was_seen(), || "that is noticed");
+    }
+
+    /// The brokers' switches.
+    pub(crate) fn brokers(&self) -> &MockCluster<'static, DefaultProducerContext> {
+        &self.cluster.brokers
+    }
+
+    /// The errors with which the brokers answer the next produce requests.
+    pub(crate) fn produce_errors(&self, errors: &[RDKafkaRespErr]) {
+        self.brokers().request_errors(RDKafkaApiKey::Produce, errors);
+    }
+
+    /// How many requests of this kind the brokers have had.
+    pub(crate) fn requests(&self, kind: RDKafkaApiKey) -> usize {
+        self.cluster.requests(kind)
+    }
+
     /// Makes the producer fail for good, as a desynchronised sequence does.
     pub(crate) fn fail_fatally(&self) {
-        self.store.producer.load().as_ref().unwrap().native.fail_fatally();
+        self.store.producer.load().as_ref().unwrap().native().fail_fatally();
     }
 
     /// Ends the store's threads; see [`Threads::end`].

@@ -1,13 +1,16 @@
 //! The Kafka store: one idempotent producer per pod, reports matched to slots, topics watched.
 //!
-//! Two threads of its own: one takes delivery reports and replaces a producer that failed for good; one looks at the
-//! topics every few seconds. Producing happens on the connection's task and never blocks.
+//! Two threads of its own: one takes delivery reports and replaces a producer that failed for good ([`generation`]); one
+//! looks at the topics every few seconds ([`look`]). Producing happens on the connection's task and never blocks.
 
 mod classify;
+mod generation;
 mod health;
+mod look;
 #[cfg(test)]
 pub(crate) mod mock;
 mod native;
+mod positions;
 mod settings;
 mod statistics;
 #[cfg(test)]
@@ -29,22 +32,15 @@ pub use settings::SettingsError;
 pub use statistics::{BrokerStatistics, Statistics};
 pub use topics::{Obstacle, Topic};
 
+use super::TransientCause;
 use super::lane::{Lane, LaneKey, Lanes};
 use super::record::{MessageId, Record};
-use super::{Outcome, Receipt, TransientCause};
 use crate::budget::{EndpointBudget, MESSAGE_OVERHEAD_BYTES, PodBudget};
-use native::{Native, Report};
+use generation::Generation;
 
-/// How long a poll for reports waits; also how soon the thread sees that it should end.
-const POLL: Duration = Duration::from_millis(100);
-/// Events taken before connections are woken: enough to coalesce, few enough not to delay the first.
-const EVENTS_PER_WAKE: usize = 64;
-/// How often the topics are looked at while all is well.
-const LOOK: Duration = Duration::from_secs(5);
-/// How often while something is not.
-const LOOK_AGAIN: Duration = Duration::from_millis(1_000);
-/// How long the brokers may take to describe the topics.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the threads may take to end, beyond the patience for reports: a name server that does not answer can hold
+/// librdkafka up, and then the process ends without it.
+const END_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a message was not given to the producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,14 +81,8 @@ pub struct KafkaStore {
     statistics: Mutex<Statistics>,
     producers_made: AtomicUsize,
     ending: AtomicBool,
-}
-
-/// One producer's life: from its making to its last report.
-struct Generation {
-    native: Native<Observer>,
-    batch_bytes: usize,
-    /// Set once: it takes nothing more, and goes when its last report is there.
-    retired: AtomicBool,
+    /// Wakes the topic thread: to look at once, or to end.
+    look: mpsc::SyncSender<()>,
 }
 
 /// Tells the store what the client's callbacks say.
@@ -103,7 +93,6 @@ pub struct Threads {
     store: Arc<KafkaStore>,
     reports: JoinHandle<()>,
     looks: JoinHandle<()>,
-    stop_looking: mpsc::Sender<()>,
 }
 
 impl KafkaStore {
@@ -113,6 +102,7 @@ impl KafkaStore {
         references: &Path,
         pod: Arc<PodBudget>,
     ) -> Result<(Arc<Self>, Threads), StartError> {
+        let (look, wake_to_look) = mpsc::sync_channel(1);
         let store = Arc::new(Self {
             topics: config.topics.iter().cloned().map(Topic::new).collect(),
             references: references.to_owned(),
@@ -123,19 +113,19 @@ impl KafkaStore {
             statistics: Mutex::default(),
             producers_made: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
+            look,
             config,
         });
         let first = store.make_producer(settings::BATCH_BYTES)?;
-        let (stop_looking, stopped) = mpsc::channel();
         let reports = std::thread::Builder::new().name("kafka-reports".to_owned()).spawn({
             let store = Arc::clone(&store);
             move || store.take_reports(first)
         })?;
         let looks = std::thread::Builder::new().name("kafka-topics".to_owned()).spawn({
             let store = Arc::clone(&store);
-            move || store.look_at_topics(&stopped)
+            move || store.look_at_topics(&wake_to_look)
         })?;
-        let threads = Threads { store: Arc::clone(&store), reports, looks, stop_looking };
+        let threads = Threads { store: Arc::clone(&store), reports, looks };
         Ok((store, threads))
     }
 
@@ -186,172 +176,26 @@ impl KafkaStore {
         if stored_bytes > topic.max_message_bytes() {
             return Err(SubmitError::TooLarge { limit_bytes: topic.max_message_bytes() });
         }
+        if record.key.is_none() && topic.needs_key() {
+            return Err(SubmitError::Transient(TransientCause::TopicNotReady));
+        }
+        // As long as it is held, the report thread does not let this generation go.
         let producer = self.producer.load();
-        let Some(generation) =
-            producer.as_ref().filter(|generation| !generation.retired.load(Ordering::Acquire))
-        else {
+        let Some(generation) = producer.as_ref().filter(|generation| !generation.is_retired()) else {
             return Err(SubmitError::Transient(TransientCause::ProducerReplaced));
         };
         let bytes = stored_bytes as u64 + MESSAGE_OVERHEAD_BYTES;
         if !budget.try_take(bytes, 1) {
             return Err(SubmitError::Transient(TransientCause::BudgetExhausted));
         }
-        let ticket = lane.occupy(key, back, bytes);
-        generation.native.produce(record, ticket).map_err(|error| {
-            lane.retract();
-            budget.give_back(bytes, 1);
-            if generation.native.fatal_error().is_some() {
-                generation.retired.store(true, Ordering::Release);
-            }
-            SubmitError::Transient(classify::cause_of(error))
-        })
-    }
-
-    fn make_producer(self: &Arc<Self>, batch_bytes: usize) -> Result<Arc<Generation>, StartError> {
-        let settings = settings::producer(&self.config, &self.references, batch_bytes)?;
-        let names: Vec<_> = self.topics.iter().filter_map(Topic::c_name).collect();
-        let native = Native::new(&settings, &names, Observer(Arc::downgrade(self)))?;
-        let generation = Arc::new(Generation { native, batch_bytes, retired: AtomicBool::new(false) });
-        self.producers_made.fetch_add(1, Ordering::Relaxed);
-        self.producer.store(Some(Arc::clone(&generation)));
-        Ok(generation)
-    }
-
-    /// The report thread: generation after generation.
-    fn take_reports(self: &Arc<Self>, first: Arc<Generation>) {
-        let mut generation = first;
-        loop {
-            self.take_reports_of(&generation);
-            self.producer.store(None);
-            let batch_bytes = self.batch_bytes();
-            drop(generation);
-            if self.ending.load(Ordering::Acquire) {
-                return;
-            }
-            generation = loop {
-                match self.make_producer(batch_bytes) {
-                    Ok(generation) => break generation,
-                    Err(error) => tracing::error!(%error, "cannot make a new Kafka producer, trying again"),
-                }
-                std::thread::park_timeout(Duration::from_secs(1));
-                if self.ending.load(Ordering::Acquire) {
-                    return;
-                }
-            };
-            tracing::info!("a new Kafka producer takes messages");
-        }
-    }
-
-    /// Takes reports until the generation is retired and its last report is there, or until the store ends.
-    fn take_reports_of(&self, generation: &Generation) {
-        let mut reports = Vec::new();
-        let mut wake = Vec::new();
-        loop {
-            let mut events = 0;
-            let mut timeout = POLL;
-            while events < EVENTS_PER_WAKE && generation.native.poll(timeout, &mut reports) {
-                timeout = Duration::ZERO;
-                events += 1;
-            }
-            if !reports.is_empty() {
-                self.complete(generation, &mut reports, &mut wake);
-            }
-            if generation.native.fatal_error().is_some() && !generation.retired.swap(true, Ordering::AcqRel) {
-                let reason = generation.native.fatal_error().map(|(_, reason)| reason).unwrap_or_default();
-                tracing::error!(
-                    reason,
-                    "the Kafka producer failed for good; waiting for its reports to replace it"
-                );
-            }
-            let ending = self.ending.load(Ordering::Acquire);
-            let retired = generation.retired.load(Ordering::Acquire);
-            if ending || (retired && generation.native.outstanding() == 0) {
-                return;
-            }
-        }
-    }
-
-    fn complete(&self, generation: &Generation, reports: &mut Vec<Report>, wake: &mut Vec<std::task::Waker>) {
-        let mut persisted = false;
-        let outcomes = reports.drain(..).map(|report| {
-            let outcome = match (report.error, self.topics.get(report.topic)) {
-                (None, Some(topic)) => {
-                    persisted = true;
-                    Outcome::Persisted(Receipt {
-                        topic: topic.name(),
-                        partition: report.partition,
-                        offset: report.offset,
-                        timestamp_millis: report.timestamp_millis,
-                    })
-                }
-                (None, None) => Outcome::Transient(TransientCause::BrokerError),
-                (Some(error), topic) => {
-                    self.health.failed(error, topic.map(Topic::name));
-                    if error == rdkafka::error::RDKafkaErrorCode::Fatal {
-                        generation.retired.store(true, Ordering::Release);
-                    }
-                    classify::outcome_of(error)
-                }
-            };
-            (report.ticket, outcome)
-        });
-        self.lanes.complete(outcomes, wake);
-        if persisted {
-            self.health.persisted();
-        }
-        self.pod.announce();
-        wake.drain(..).for_each(std::task::Waker::wake);
-    }
-
-    /// The topic thread.
-    fn look_at_topics(&self, stopped: &mpsc::Receiver<()>) {
-        loop {
-            let all_well = self.look_once();
-            if all_well {
-                self.health.seen();
-            }
-            let pause = if all_well { LOOK } else { LOOK_AGAIN };
-            match stopped.recv_timeout(pause) {
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            }
-        }
-    }
-
-    /// Describes all topics once. Returns whether all of them take messages.
-    fn look_once(&self) -> bool {
-        let producer = self.producer.load_full();
-        let Some(generation) = producer else { return false };
-        let names: Vec<_> = self.topics.iter().filter_map(Topic::c_name).collect();
-        let descriptions = match generation.native.describe_topics(&names, LOOK_TIMEOUT) {
-            Ok(descriptions) => descriptions,
-            Err(error) => {
-                self.health.failed(error, None);
-                self.topics.iter().for_each(|topic| topic.unreachable(error));
-                return false;
-            }
+        let produced = match lane.occupy(key, back, bytes) {
+            Ok(ticket) => generation.produce(record, ticket).inspect_err(|_| lane.retract()),
+            Err(cause) => Err(cause),
         };
-        self.health.reached();
-        // Rights on a topic's configuration, and a broker that tells it, are welcome and not required.
-        let configs =
-            generation.native.describe_configs(&names, &descriptions, LOOK_TIMEOUT).unwrap_or_default();
-        for topic in &self.topics {
-            let Some(description) = descriptions.topics.iter().find(|d| d.name == topic.name()) else {
-                continue;
-            };
-            let config = configs.iter().find(|config| config.name == topic.name());
-            if let Some(news) = topic.observe(description, config) {
-                if topic.obstacle().is_some() {
-                    tracing::warn!("{news}");
-                } else {
-                    tracing::info!("{news}");
-                }
-            }
-        }
-        if self.batch_bytes() < generation.batch_bytes && !generation.retired.swap(true, Ordering::AcqRel) {
-            tracing::info!("a topic takes smaller batches now; replacing the Kafka producer");
-        }
-        self.topics.iter().all(|topic| topic.obstacle().is_none())
+        produced.map_err(|cause| {
+            budget.give_back(bytes, 1);
+            SubmitError::Transient(cause)
+        })
     }
 
     /// The largest batch that every topic takes.
@@ -384,20 +228,26 @@ impl Threads {
     }
 
     /// Waits up to `patience` for the last reports, then ends the threads. Returns how many messages are left without
-    /// a report. Blocks.
+    /// a report. Blocks, at most a few seconds longer than `patience`.
     #[must_use]
     pub fn end(self, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
-        let outstanding = || self.store.producer.load().as_ref().map_or(0, |g| g.native.outstanding());
-        while outstanding() > 0 && Instant::now() < deadline {
+        while self.store.lanes.due() > 0 && Instant::now() < deadline {
             std::thread::park_timeout(Duration::from_millis(20));
         }
-        let left = outstanding();
+        let left = self.store.lanes.due();
         self.store.ending.store(true, Ordering::Release);
-        drop(self.stop_looking);
         self.reports.thread().unpark();
+        // A full channel has a message that wakes the thread as well.
+        let _ = self.store.look.try_send(());
+        let deadline = Instant::now() + END_PATIENCE;
         for thread in [self.reports, self.looks] {
-            if thread.join().is_err() {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            if !thread.is_finished() {
+                tracing::warn!(thread = thread.thread().name(), "a Kafka thread has not ended in time");
+            } else if thread.join().is_err() {
                 tracing::error!("a Kafka thread panicked");
             }
         }

@@ -7,8 +7,11 @@
 #![allow(unsafe_code)]
 
 mod describe;
+mod named;
+mod reports;
 
-pub(super) use describe::{ConfigDescription, TopicDescription};
+pub(super) use describe::{ConfigDescription, Descriptions, TopicDescription};
+pub(super) use reports::{Batch, Reports};
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -23,19 +26,6 @@ use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer, ProducerCon
 
 use crate::store::lane::Ticket;
 use crate::store::record::Record;
-
-/// A delivery report.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) ticket: Ticket,
-    pub(super) error: Option<RDKafkaErrorCode>,
-    /// Index of the topic among those the handle was made with.
-    pub(super) topic: usize,
-    pub(super) partition: i32,
-    pub(super) offset: Option<i64>,
-    /// The record's, Unix milliseconds; -1 of a message that was not stored.
-    pub(super) timestamp_millis: i64,
-}
 
 /// What a client's callbacks are told; all of it on the polling thread.
 pub(super) trait Observer: Send + Sync + 'static {
@@ -143,7 +133,7 @@ impl<O: Observer> Native<O> {
     }
 
     /// Waits up to `timeout` for an event and hands on its reports. Returns false when there was none.
-    pub(super) fn poll(&self, timeout: Duration, reports: &mut Vec<Report>) -> bool {
+    pub(super) fn poll(&self, timeout: Duration, reports: &mut Reports) -> bool {
         let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: the queue lives until drop. The event is destroyed below; nothing borrowed from it leaves.
         unsafe {
@@ -159,18 +149,12 @@ impl<O: Observer> Native<O> {
 
     /// # Safety
     /// `event` must be a live event of this client.
-    unsafe fn dispatch(&self, event: *mut sys::rd_kafka_event_t, reports: &mut Vec<Report>) {
+    unsafe fn dispatch(&self, event: *mut sys::rd_kafka_event_t, reports: &mut Reports) {
         let observer = &self.producer.context().0;
         // SAFETY: each accessor is called on an event of the type it is for; strings live as long as the event.
         unsafe {
             match sys::rd_kafka_event_type(event) {
-                sys::RD_KAFKA_EVENT_DR => loop {
-                    let message = sys::rd_kafka_event_message_next(event);
-                    if message.is_null() {
-                        break;
-                    }
-                    reports.push(self.report(&*message));
-                },
+                sys::RD_KAFKA_EVENT_DR => reports.take(event, &self.topics),
                 sys::RD_KAFKA_EVENT_STATS => {
                     observer.statistics(CStr::from_ptr(sys::rd_kafka_event_stats(event)).to_bytes());
                 }
@@ -190,18 +174,6 @@ impl<O: Observer> Native<O> {
         }
     }
 
-    fn report(&self, message: &sys::rd_kafka_message_t) -> Report {
-        Report {
-            ticket: Ticket::from_bits(message._private as usize as u64),
-            error: code(message.err),
-            topic: self.topics.iter().position(|handle| *handle == message.rkt).unwrap_or(usize::MAX),
-            partition: message.partition,
-            offset: (message.offset >= 0).then_some(message.offset),
-            // SAFETY: the message is alive, and the type of the timestamp is not asked for.
-            timestamp_millis: unsafe { sys::rd_kafka_message_timestamp(message, ptr::null_mut()) },
-        }
-    }
-
     /// Messages handed over whose report has not been taken yet.
     pub(super) fn outstanding(&self) -> usize {
         // SAFETY: the client is alive.
@@ -211,6 +183,20 @@ impl<O: Observer> Native<O> {
     /// The fatal error that ended this producer, if one did (KIP-98; librdkafka's "Fatal errors").
     pub(super) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.producer.client().fatal_error()
+    }
+
+    /// Gives up messages that wait to be sent, and those on their way too if `in_flight`; their reports say so. After a
+    /// fatal error librdkafka does the first once, but a request that fails later puts its messages back into the
+    /// queue, where nobody would look for them again.
+    pub(super) fn purge(&self, in_flight: bool) {
+        let mut flags = sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_NON_BLOCKING;
+        if in_flight {
+            flags |= sys::RD_KAFKA_PURGE_F_INFLIGHT;
+        }
+        // SAFETY: the client is alive. The only error is that of flags that are not known.
+        unsafe {
+            sys::rd_kafka_purge(self.client(), flags);
+        }
     }
 
     /// Makes a fatal error, for tests.

@@ -35,6 +35,8 @@ pub(super) fn producer(
         ("enable.idempotence", "true".to_owned()),
         ("acks", "all".to_owned()),
         ("max.in.flight.requests.per.connection", "5".to_owned()),
+        // A batch that a broker refuses ends the producer, or what is behind it would be stored before it is sent again.
+        ("enable.gapless.guarantee", "true".to_owned()),
         // Never: a message that the client drops by time-out leaves a gap behind which later ones are stored, and its
         // resend is then out of order. The ack timeout is ours, the budget bounds what waits.
         ("message.timeout.ms", "0".to_owned()),

@@ -1,35 +1,39 @@
 //! What the store promises when brokers fail, on the mock cluster.
 
 mod delivery;
+mod failure;
+mod named;
+mod refusal;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::mock::{Mock, wait_for_front};
-use super::{Return, SubmitError};
+use super::{KafkaStore, Return, SubmitError};
 use crate::budget::EndpointBudget;
 use crate::ledger::EndpointLedger;
 use crate::store::{Headers, Lane, LaneKey, MessageId, Outcome, Receipt, Record};
 
 /// A connection as the store sees it.
-struct Connection<'a> {
-    mock: &'a Mock,
+struct Connection {
+    store: Arc<KafkaStore>,
+    ledger: Arc<EndpointLedger>,
     budget: Arc<EndpointBudget>,
     key: LaneKey,
     lane: Arc<Lane>,
 }
 
-impl<'a> Connection<'a> {
-    fn open(mock: &'a Mock) -> Self {
+impl Connection {
+    fn open(mock: &Mock) -> Self {
         Self::with_budget(mock, 64 << 20, 100_000)
     }
 
-    fn with_budget(mock: &'a Mock, bytes: u64, messages: u64) -> Self {
+    fn with_budget(mock: &Mock, bytes: u64, messages: u64) -> Self {
         let budget = EndpointBudget::new(Arc::clone(&mock.pod), bytes, messages);
         let ledger = EndpointLedger::new("test");
         let (key, lane) = mock.store.lanes().open(&budget, &ledger.account(0));
-        Self { mock, budget, key, lane }
+        Self { store: Arc::clone(&mock.store), ledger, budget, key, lane }
     }
 
     /// Submits a message whose tag is also its payload, to the topic `telemetry`, under one key: one partition.
@@ -54,7 +58,14 @@ impl<'a> Connection<'a> {
             dead_letter: false,
             arrived: Instant::now(),
         };
-        self.mock.store.submit(self.key, &self.lane, &self.budget, &record, back)
+        self.store.submit(self.key, &self.lane, &self.budget, &record, back)
+    }
+
+    /// Submits messages that leave in one batch: while the broker is away they gather.
+    fn submit_batch(&self, mock: &Mock, mut tags: std::ops::RangeInclusive<u16>) {
+        mock.brokers().broker_down(1).unwrap();
+        tags.try_for_each(|tag| self.submit(tag)).unwrap();
+        mock.brokers().broker_up(1).unwrap();
     }
 
     /// Waits for the next outcome; also the tag that it is for.

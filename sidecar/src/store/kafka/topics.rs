@@ -2,10 +2,12 @@
 //!
 //! An acknowledgement promises what the pipeline declares of its topic. So a topic that is missing, or is less than
 //! declared, takes no messages; and one whose id, partitions, replication factor or min.insync.replicas changed takes
-//! none until a second look finds the same.
+//! none until a second look finds the same. What is reported as stored there meanwhile counts as unknown: it may have
+//! gone into another topic of that name.
 
 use std::ffi::CString;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use penstock_crds::edge::TopicConfig;
@@ -17,14 +19,24 @@ use crate::store::TransientCause;
 /// `max.message.bytes` of a topic whose configuration we may not read: Kafka's own default.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
+/// How long a topic takes nothing after a broker refused a batch; doubled each time, up to sixty-four times.
+const SUSPENSION: Duration = Duration::from_secs(1);
+
 /// A topic of the pipeline.
 #[derive(Debug)]
 pub struct Topic {
     declared: TopicConfig,
     /// The name in Kafka. It lives as long as the process, so that a receipt can carry it at no cost.
     name: &'static str,
+    /// It is as declared, and not suspended: messages may go there.
     open: AtomicBool,
+    /// It is as declared, by the last look.
+    checked: AtomicBool,
     max_message_bytes: AtomicUsize,
+    /// Compacted topics take no record without a key.
+    needs_key: AtomicBool,
+    /// Suspensions since the last message was persisted.
+    suspensions: AtomicU32,
     known: Mutex<Known>,
 }
 
@@ -32,6 +44,9 @@ pub struct Topic {
 struct Known {
     facts: Option<Facts>,
     obstacle: Obstacle,
+    suspended_until: Option<Instant>,
+    /// What was asked before this says nothing of the topic that is there now.
+    doubted: Option<Instant>,
 }
 
 /// Why a topic takes no messages.
@@ -51,6 +66,7 @@ pub(super) struct Facts {
     replication_factor: i32,
     min_in_sync_replicas: Option<i32>,
     max_message_bytes: Option<usize>,
+    compacted: Option<bool>,
 }
 
 impl Topic {
@@ -65,8 +81,11 @@ impl Topic {
             name: String::leak(declared.topic_name.clone()),
             declared,
             open: AtomicBool::new(false),
+            checked: AtomicBool::new(false),
+            needs_key: AtomicBool::new(false),
+            suspensions: AtomicU32::new(0),
             max_message_bytes: AtomicUsize::new(DEFAULT_MAX_MESSAGE_BYTES),
-            known: Mutex::new(Known { facts: None, obstacle }),
+            known: Mutex::new(Known { facts: None, obstacle, suspended_until: None, doubted: None }),
         }
     }
 
@@ -104,32 +123,57 @@ impl Topic {
         self.max_message_bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes in what the brokers say. Returns a sentence when that is news.
+    /// Whether the topic refuses records without a key.
+    #[must_use]
+    pub fn needs_key(&self) -> bool {
+        self.needs_key.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is stored there now is stored in the topic that was looked at.
+    pub(super) fn is_checked(&self) -> bool {
+        self.checked.load(Ordering::Acquire)
+    }
+
+    /// Takes in what the brokers said when they were asked. Returns a sentence when that is news.
     pub(super) fn observe(
         &self,
+        asked: Instant,
         description: &TopicDescription,
         config: Option<&ConfigDescription>,
     ) -> Option<String> {
-        if let Some(error) = description.error {
-            return self.shut(self.obstacle_of(error));
-        }
-        if description.may_write == Some(false) {
-            return self.shut(self.obstacle_of(Code::TopicAuthorizationFailed));
-        }
-        let facts = Facts::new(description, config);
         let mut known = self.known.lock();
+        if known.doubted.is_some_and(|doubted| doubted >= asked) {
+            return None;
+        }
+        match description.error {
+            // An election: no reason to doubt what the topic is.
+            Some(error) if super::classify::cause_of(error) == TransientCause::KafkaUnreachable => {
+                if known.facts.is_none() {
+                    known.obstacle = self.obstacle_of(error);
+                }
+                return None;
+            }
+            Some(error) => return self.shut(&mut known, self.obstacle_of(error)),
+            None if description.may_write == Some(false) => {
+                return self.shut(&mut known, self.obstacle_of(Code::TopicAuthorizationFailed));
+            }
+            None => {}
+        }
+        let facts = Facts::new(description, config).or_as_known(known.facts.as_ref());
         let before = known.facts.replace(facts.clone());
-        drop(known);
-        self.max_message_bytes
-            .store(facts.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES), Ordering::Relaxed);
+        let limit = facts.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
+        self.max_message_bytes.store(limit, Ordering::Relaxed);
+        self.needs_key.store(facts.compacted == Some(true), Ordering::Relaxed);
         if let Err(message) = facts.fulfil(&self.declared) {
-            return self.shut(Obstacle { cause: TransientCause::TopicNotReady, message });
+            return self.shut(&mut known, Obstacle { cause: TransientCause::TopicNotReady, message });
         }
         if before.is_some_and(|before| !before.is_same_topic(&facts)) {
-            return self.shut(Obstacle {
-                cause: TransientCause::TopicNotReady,
-                message: format!("topic {} has changed and is being checked again", self.name),
-            });
+            let message = format!("topic {} has changed and is being checked again", self.name);
+            return self.shut(&mut known, Obstacle { cause: TransientCause::TopicNotReady, message });
+        }
+        self.checked.store(true, Ordering::Release);
+        if known.suspended_until.is_some_and(|until| until > Instant::now()) {
+            return None;
         }
         let news = !self.open.swap(true, Ordering::AcqRel);
         news.then(|| format!("topic {} takes messages: {}", self.name, facts.describe()))
@@ -143,8 +187,42 @@ impl Topic {
         }
     }
 
-    fn shut(&self, obstacle: Obstacle) -> Option<String> {
+    /// Takes in that something was stored before what is there already: it is no longer the topic that was looked at.
+    pub(super) fn doubt(&self) -> Option<String> {
         let mut known = self.known.lock();
+        known.doubted = Some(Instant::now());
+        let message = format!(
+            "topic {} was made anew or has lost records (offsets went back) and is being checked again",
+            self.name
+        );
+        self.shut(&mut known, Obstacle { cause: TransientCause::TopicNotReady, message })
+    }
+
+    /// Takes in that a broker refused a batch for a reason that would hold for the next one too. Each such verdict
+    /// costs the producer, so the topic takes nothing for a while.
+    pub(super) fn suspend(&self, error: Code) -> Option<String> {
+        let mut known = self.known.lock();
+        let now = Instant::now();
+        if known.suspended_until.is_some_and(|until| until > now) {
+            return None;
+        }
+        let times = self.suspensions.fetch_add(1, Ordering::Relaxed);
+        let pause = SUSPENSION * (1 << times.min(6));
+        known.suspended_until = Some(now + pause);
+        self.open.store(false, Ordering::Release);
+        known.obstacle = self.obstacle_of(error);
+        Some(format!("{}; nothing is sent there for {} s", known.obstacle.message, pause.as_secs()))
+    }
+
+    /// Takes in that a message was persisted.
+    pub(super) fn persisted(&self) {
+        if self.suspensions.load(Ordering::Relaxed) != 0 && self.open.load(Ordering::Acquire) {
+            self.suspensions.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn shut(&self, known: &mut Known, obstacle: Obstacle) -> Option<String> {
+        self.checked.store(false, Ordering::Release);
         let news = self.open.swap(false, Ordering::AcqRel) || known.obstacle != obstacle;
         let message = obstacle.message.clone();
         known.obstacle = obstacle;
@@ -154,6 +232,19 @@ impl Topic {
     fn obstacle_of(&self, error: Code) -> Obstacle {
         let name = self.name;
         let (cause, message) = match super::classify::cause_of(error) {
+            cause if error == Code::MessageSizeTooLarge => (
+                cause,
+                format!(
+                    "topic {name} takes smaller batches than it tells: let the user of spec.kafka.authentication \
+                     read its max.message.bytes (DescribeConfigs on the topic)"
+                ),
+            ),
+            cause if error == Code::InvalidTimestamp => (
+                cause,
+                format!(
+                    "topic {name} refuses the time of arrival: compare this machine's clock with the brokers'"
+                ),
+            ),
             TransientCause::TopicNotReady => (
                 TransientCause::TopicNotReady,
                 format!("topic {name} does not exist: create it, or let the operator manage it"),
@@ -165,6 +256,9 @@ impl Topic {
                      (Describe and Write on the topic)"
                 ),
             ),
+            TransientCause::BrokerError => {
+                (TransientCause::BrokerError, format!("topic {name}: the broker answers with {error}"))
+            }
             cause => (cause, format!("topic {name} cannot be looked up: {error}")),
         };
         Obstacle { cause, message }
@@ -183,17 +277,28 @@ impl Facts {
             replication_factor: description.replication_factor,
             min_in_sync_replicas: entry("min.insync.replicas").and_then(|value| value.parse().ok()),
             max_message_bytes: entry("max.message.bytes").and_then(|value| value.parse().ok()),
+            compacted: entry("cleanup.policy").map(|value| value.contains("compact")),
         }
     }
 
-    /// Whether both are the same topic with the same promise. A configuration that could not be read is no change.
-    fn is_same_topic(&self, other: &Self) -> bool {
-        self.id == other.id
-            && self.partitions == other.partitions
-            && self.replication_factor == other.replication_factor
-            && (self.min_in_sync_replicas == other.min_in_sync_replicas
-                || self.min_in_sync_replicas.is_none()
-                || other.min_in_sync_replicas.is_none())
+    /// These facts; what the brokers did not tell this time is as they told it before.
+    fn or_as_known(mut self, known: Option<&Self>) -> Self {
+        if let Some(known) = known {
+            self.id = self.id.or_else(|| known.id.clone());
+            self.min_in_sync_replicas = self.min_in_sync_replicas.or(known.min_in_sync_replicas);
+            self.max_message_bytes = self.max_message_bytes.or(known.max_message_bytes);
+            self.compacted = self.compacted.or(known.compacted);
+        }
+        self
+    }
+
+    /// Whether both are the same topic with the same promise. To learn what was not known is no change.
+    fn is_same_topic(&self, later: &Self) -> bool {
+        let same_or_learnt = |before: &Option<i32>, after| before.is_none() || *before == after;
+        (self.id.is_none() || self.id == later.id)
+            && self.partitions == later.partitions
+            && self.replication_factor == later.replication_factor
+            && same_or_learnt(&self.min_in_sync_replicas, later.min_in_sync_replicas)
     }
 
     fn fulfil(&self, declared: &TopicConfig) -> Result<(), String> {
@@ -261,7 +366,7 @@ mod tests {
     fn a_topic_opens_when_it_is_as_declared() {
         let topic = topic();
         assert_eq!(topic.admit(), Err(TransientCause::KafkaUnreachable));
-        topic.observe(&seen("a", 2, 3), Some(&min_isr("2")));
+        topic.observe(Instant::now(), &seen("a", 2, 3), Some(&min_isr("2")));
         assert_eq!(topic.admit(), Ok(()));
     }
 
@@ -270,7 +375,7 @@ mod tests {
         for (description, config) in [(seen("a", 1, 3), "2"), (seen("a", 2, 1), "2"), (seen("a", 2, 3), "1")]
         {
             let topic = topic();
-            let news = topic.observe(&description, Some(&min_isr(config))).unwrap();
+            let news = topic.observe(Instant::now(), &description, Some(&min_isr(config))).unwrap();
             assert!(news.contains("the pipeline declares"), "{news}");
             assert_eq!(topic.admit(), Err(TransientCause::TopicNotReady));
         }
@@ -279,22 +384,22 @@ mod tests {
     #[test]
     fn a_recreated_topic_is_looked_at_twice() {
         let topic = topic();
-        topic.observe(&seen("a", 2, 3), None);
-        topic.observe(&seen("b", 2, 3), None);
+        topic.observe(Instant::now(), &seen("a", 2, 3), None);
+        topic.observe(Instant::now(), &seen("b", 2, 3), None);
         assert_eq!(topic.admit(), Err(TransientCause::TopicNotReady));
-        topic.observe(&seen("b", 2, 3), None);
+        topic.observe(Instant::now(), &seen("b", 2, 3), None);
         assert_eq!(topic.admit(), Ok(()));
     }
 
     #[test]
     fn a_deleted_topic_shuts_and_an_unreachable_broker_does_not() {
         let topic = topic();
-        topic.observe(&seen("a", 2, 3), None);
+        topic.observe(Instant::now(), &seen("a", 2, 3), None);
         topic.unreachable(Code::OperationTimedOut);
         assert_eq!(topic.admit(), Ok(()));
         let gone = TopicDescription { error: Some(Code::UnknownTopicOrPartition), ..seen("a", 0, 0) };
-        assert!(topic.observe(&gone, None).unwrap().contains("does not exist"));
-        assert_eq!(topic.observe(&gone, None), None, "said once");
+        assert!(topic.observe(Instant::now(), &gone, None).unwrap().contains("does not exist"));
+        assert_eq!(topic.observe(Instant::now(), &gone, None), None, "said once");
         assert_eq!(topic.admit(), Err(TransientCause::TopicNotReady));
     }
 }
