@@ -34,6 +34,15 @@ test: parts ## Everything: clippy, pure tests, and the tests against real parts
 build: debian ## Build all programs
 	cargo build --workspace
 
+.PHONY: demo
+demo: build ## See it work: send over MQTT and HTTP, see the receipts, find each message in the log
+	@e2e/parts/build.sh clients
+	@e2e/demo.sh
+
+.PHONY: dev
+dev: build ## Serve docs/examples/quickstart.yaml with an embedded broker until Ctrl-C
+	@e2e/demo.sh --serve
+
 .PHONY: parts
 parts: ## Install Debian packages, build or fetch Kafka, etcd, kube-apiserver and the Python clients
 	e2e/parts/build.sh

@@ -121,6 +121,14 @@ impl Sidecar {
         Plan::http2(self.http())
     }
 
+    /// Bootstrap servers of the embedded broker, for a sidecar that was started with [`Builder::dev`].
+    #[track_caller]
+    pub fn embedded_kafka(&self) -> String {
+        let log = self.log();
+        let address = log.lines().rev().find_map(|line| line.strip_prefix("Kafka clients"));
+        address.unwrap_or_else(|| panic!("no broker in the panel: {log}")).trim().to_owned()
+    }
+
     /// GET on the admin port; `None` while nobody answers.
     pub fn get(&self, path: &str) -> Option<Answer> {
         get(self.admin, path)

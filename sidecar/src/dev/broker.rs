@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use penstock_crds::edge::{DrainConfig, EdgeConfig};
+use penstock_crds::edge::EdgeConfig;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -111,8 +111,6 @@ fn turn(config: &mut EdgeConfig, address: SocketAddr, folder: &Path) -> String {
     let replaced = std::mem::replace(&mut config.kafka.bootstrap_servers, vec![address.to_string()]);
     config.kafka.tls = None;
     config.kafka.authentication = None;
-    // No load balancer needs time to learn that this process goes, and its user waits.
-    config.drain = DrainConfig { accept_seconds: 0, client_seconds: 0 };
     let mut capped = Vec::new();
     for topic in &mut config.topics {
         for number in [&mut topic.replication_factor, &mut topic.min_in_sync_replicas].into_iter().flatten() {

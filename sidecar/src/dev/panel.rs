@@ -11,14 +11,19 @@ use penstock_crds::pattern::{Pattern, Segment};
 pub fn render(config: &EdgeConfig, notice: &str, admin: SocketAddr) -> String {
     let admin =
         if admin.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], admin.port())) } else { admin };
+    let kafka = config.kafka.bootstrap_servers.join(",");
     let mut lines = vec![
         String::new(),
         format!("Pipeline {} takes messages.", config.pipeline.name),
         notice.to_owned(),
         String::new(),
-        format!("Kafka clients  {}", config.kafka.bootstrap_servers.join(",")),
+        format!("Kafka clients  {kafka}"),
         format!("Ledger         curl http://{admin}/ledger    (also /metrics and /readyz)"),
     ];
+    for topic in &config.topics {
+        let name = &topic.topic_name;
+        lines.push(format!("Topic {name}    kcat -b {kafka} -t {name} -C -o beginning -e -J"));
+    }
     for endpoint in &config.endpoints {
         lines.push(String::new());
         lines.push(heading(endpoint));
@@ -69,7 +74,7 @@ fn commands(endpoint: &EndpointConfig, route: &RouteConfig, pattern: &str) -> Ve
         ProtocolConfig::Http(http) => {
             let Ok(pattern) = Pattern::path(pattern) else { return Vec::new() };
             let url = quoted(&format!("http://127.0.0.1:{port}{}/{}", http.base_path, example(&pattern)));
-            vec![format!("curl -i {url} -H 'Content-Type: application/json' -d {payload}")]
+            vec![format!("curl -i --json {payload} {url}")]
         }
     }
 }
@@ -179,6 +184,7 @@ A notice.
 
 Kafka clients  127.0.0.1:9092
 Ledger         curl http://127.0.0.1:9100/ledger    (also /metrics and /readyz)
+Topic plant.telemetry    kcat -b 127.0.0.1:9092 -t plant.telemetry -C -o beginning -e -J
 
 Endpoint mqtt: MQTT 3.1.1 and 5, port 1883, on this machine only
   route telemetry to topic plant.telemetry, key {{device}}:
@@ -187,7 +193,7 @@ Endpoint mqtt: MQTT 3.1.1 and 5, port 1883, on this machine only
 
 Endpoint http: HTTP/1.1 and HTTP/2 without TLS, port 8080, on all addresses
   route telemetry to topic plant.telemetry, key {{device}}:
-    curl -i 'http://127.0.0.1:8080/in/v1/device-1' -H 'Content-Type: application/json' -d {payload}
+    curl -i --json {payload} 'http://127.0.0.1:8080/in/v1/device-1'
 
 "
             )

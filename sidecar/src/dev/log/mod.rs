@@ -47,7 +47,7 @@ pub(super) struct Folder {
     consumers: Mutex<Consumers>,
     /// Changes with every append.
     appends: watch::Sender<u64>,
-    /// The last write failed.
+    /// Writes fail, and that has been said.
     failing: AtomicBool,
     _lock: File,
 }
@@ -187,32 +187,45 @@ impl Folder {
         self.appends.subscribe()
     }
 
-    /// Appends a batch to a partition and says when the disk begins and ends to refuse that.
+    /// Appends a batch to a partition. Says when the disk begins to refuse that, and when it no longer does.
     pub(super) fn append(&self, partition: &Mutex<Partition>, batch: &mut [u8]) -> Result<i64, AppendError> {
         let result = partition.lock().append(batch);
         match &result {
             Ok(_) => {
                 self.appends.send_modify(|count| *count = count.wrapping_add(1));
-                if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!(folder = %self.root.display(), "the data folder takes messages again");
+                if self.failing.load(Ordering::Relaxed) && self.has_room() {
+                    self.failing.store(false, Ordering::Relaxed);
+                    tracing::info!("data folder: {}: takes messages again", self.root.display());
                 }
             }
-            Err(AppendError::Write(error)) if !self.failing.swap(true, Ordering::Relaxed) => {
-                let folder = self.root.display();
-                if is_full(error) {
-                    tracing::error!(
-                        "data folder: {folder}: the disk is full: nothing is acknowledged until there is space again; \
-                         free some, it goes on by itself"
-                    );
-                } else {
-                    tracing::error!(
-                        "data folder: {folder}: {error}: nothing is acknowledged until it can be written"
-                    );
+            Err(AppendError::Write(error)) => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    self.complain(error);
                 }
             }
             Err(_) => {}
         }
         result
+    }
+
+    /// Whether the largest batch has room: on a disk that is almost full small ones go in now and then.
+    fn has_room(&self) -> bool {
+        let Ok(disk) = rustix::fs::statvfs(&self.root) else { return true };
+        disk.f_bavail.saturating_mul(disk.f_frsize) >= MAX_BATCH_BYTES as u64
+    }
+
+    fn complain(&self, error: &io::Error) {
+        let folder = self.root.display();
+        if is_full(error) {
+            tracing::error!(
+                "data folder: {folder}: the disk is full: nothing is acknowledged until there is space again; free \
+                 some, it goes on by itself"
+            );
+        } else {
+            tracing::error!(
+                "data folder: {folder}: {error}: nothing is acknowledged until it can be written"
+            );
+        }
     }
 
     /// Hands everything to the disk.
