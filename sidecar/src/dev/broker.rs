@@ -224,3 +224,25 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | TimedOut)
         || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broker(life: impl FnOnce(watch::Sender<Option<String>>) + Send + 'static) -> Broker {
+        let (end, ended) = watch::channel(None);
+        let (stop, _) = oneshot::channel();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        Broker { address, notice: String::new(), stop, ended, thread: std::thread::spawn(|| life(end)) }
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_ends_by_itself_is_an_error_that_says_why() {
+        let failed = broker(|end| drop(end.send_replace(Some("no descriptors".to_owned()))));
+        let text = failed.ended().await.to_string();
+        assert!(text.contains("no descriptors") && text.contains("start again"), "{text}");
+        let panicked = broker(|_end| std::panic::resume_unwind(Box::new("a bug")));
+        let text = panicked.ended().await.to_string();
+        assert!(text.contains("its thread panicked"), "{text}");
+    }
+}
