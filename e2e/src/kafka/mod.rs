@@ -31,6 +31,7 @@ pub struct Builder {
     brokers: usize,
     min_isr: usize,
     auto_create: bool,
+    steady: bool,
     users: Vec<User>,
     settings: Vec<(String, String)>,
 }
@@ -49,7 +50,14 @@ pub struct Kafka {
 impl Kafka {
     /// One node, broker and controller in one.
     pub fn single() -> Builder {
-        Builder { brokers: 1, min_isr: 1, auto_create: false, users: Vec::new(), settings: Vec::new() }
+        Builder {
+            brokers: 1,
+            min_isr: 1,
+            auto_create: false,
+            steady: false,
+            users: Vec::new(),
+            settings: Vec::new(),
+        }
     }
 
     /// One node that all tests of a file share; for tests that break nothing.
@@ -125,6 +133,13 @@ impl Builder {
         self
     }
 
+    /// Runs the brokers as in production, for measurements: slower to start, and quick once they are warm.
+    #[must_use]
+    pub fn steady(mut self) -> Self {
+        self.steady = true;
+        self
+    }
+
     /// Adds a user, and with it a SASL_PLAINTEXT listener, that tests reach by [`Kafka::bootstrap`], and ACLs: a user
     /// may do what [`Kafka::allow`] says and nothing else.
     #[must_use]
@@ -153,6 +168,7 @@ impl Builder {
             brokers: self.brokers,
             min_isr: self.min_isr,
             auto_create: self.auto_create,
+            steady: self.steady,
             users: self.users.clone(),
             settings: self.settings.clone(),
         };
