@@ -16,6 +16,9 @@ use self::node::{NodePlan, Role};
 pub use self::records::{Record, read};
 use crate::{folder, ports};
 
+/// What the logs of a measured cluster may need until old segments go.
+const STEADY_BYTES: u64 = 4 << 30;
+
 /// A user of the SASL listener.
 #[derive(Clone, Debug)]
 pub struct User {
@@ -133,7 +136,8 @@ impl Builder {
         self
     }
 
-    /// Runs the brokers as in production, for measurements: slower to start, and quick once they are warm.
+    /// Runs the brokers as for measurements: with the full compiler, slower to start and quick once they are warm, and
+    /// with their logs in memory where there is room, for a disk that falls behind would be all that is measured.
     #[must_use]
     pub fn steady(mut self) -> Self {
         self.steady = true;
@@ -158,7 +162,8 @@ impl Builder {
     /// Starts the cluster and waits until every broker serves.
     #[track_caller]
     pub fn start(self) -> Kafka {
-        let folder = folder::fresh("kafka-");
+        let folder =
+            if self.steady { folder::in_memory("kafka-", STEADY_BYTES) } else { folder::fresh("kafka-") };
         node::write_logging(folder.path());
         let controller_port = ports::free();
         let plan = |id: i32, role: Role, controller: i32| NodePlan {

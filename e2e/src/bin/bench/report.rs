@@ -13,8 +13,8 @@ use crate::rounds::{Bench, Pair, Round, Schedule, say};
 pub(crate) fn run(quick: bool) {
     let schedule = if quick { Schedule::QUICK } else { Schedule::FULL };
     let (processors, model) = machine::processors();
-    let (memory, kernel) = (machine::memory_gib(), machine::kernel());
-    say(&format!("on {processors} × {model}, {memory:.0} GiB, Linux {kernel}"));
+    let (gib, kernel) = (machine::memory_gib(), machine::kernel());
+    say(&format!("on {processors} × {model}, {gib:.0} GiB, Linux {kernel}"));
     let mut bench = Bench::start(schedule);
     let rounds: Vec<_> = (0..schedule.rounds).map(|number| bench.round(number)).collect();
     let half =

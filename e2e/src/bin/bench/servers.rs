@@ -28,7 +28,7 @@ impl Server {
     pub(crate) fn mosquitto(folder: &Path) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         let config = format!(
-            "listener {} {}\nallow_anonymous true\nuser root\npersistence false\nset_tcp_nodelay true\n\
+            "listener {} {}\nallow_anonymous true\nuser root\npersistence false\n\
              max_inflight_messages 0\nmax_queued_messages 0\nlog_type error\n",
             address.port(),
             address.ip()
