@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use penstock_crds::edge::EdgeConfig;
 use penstock_sidecar::store::kafka::{BATCH_BYTES, producer_settings};
 use rdkafka::ClientContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
@@ -106,12 +106,21 @@ pub(crate) fn run(arguments: &Arguments) -> Measured {
                 }
             });
         }
+        let _stop = Stop(&over);
         while produce(&producer, &mut source, &mut clock, pace.as_mut()) != Phase::Over {}
-        over.store(true, Ordering::Relaxed);
     });
     producer.flush(Duration::from_secs(20)).expect("the rest is delivered");
     let latencies = std::mem::take(&mut producer.context().inner.lock().latencies);
     clock.finish(latencies, 0)
+}
+
+/// Ends the thread that polls, also when the one that produces panics.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Produces what is due, or a batch where there is room for one.
@@ -196,8 +205,12 @@ impl Source {
                 .insert(Header { key: "ce_subject", value: Some(subject.as_str()) });
             record = record.headers(headers);
         }
-        if let Err((error, _)) = producer.send(record) {
-            panic!("not taken: {error}");
+        // The queue fills where Kafka stands still for a while; in a paced run the delay counts, see `Pace::release`.
+        while let Err((error, refused)) = producer.send(record) {
+            let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+            assert!(error == full, "not taken: {error}");
+            record = refused;
+            std::thread::park_timeout(TICK);
         }
     }
 }
