@@ -51,6 +51,15 @@ parts: ## Install Debian packages, build or fetch Kafka, etcd, kube-apiserver an
 debian:
 	@e2e/parts/build.sh debian
 
+# The image's build of the sidecar: without the embedded broker. The result is in target/bench.json.
+.PHONY: bench
+bench: ## Measure CPU, rate, latency and memory beside a bare producer, mosquitto and a bare HTTP server (6 minutes)
+	@e2e/parts/build.sh debian kafka
+	@echo "== release build"
+	cargo build --release -p penstock-sidecar -p penstock-e2e --no-default-features --bins
+	@echo "== measurement: leave the machine alone meanwhile"
+	"$(CARGO_TARGET_DIR)/release/bench" $(BENCH_ARGS)
+
 .PHONY: deny
 deny: ## Licenses, bans and sources of all dependencies (cargo-deny, built into the cache)
 	e2e/parts/build.sh cargo-deny

@@ -42,7 +42,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// The `penstock-sidecar` to test: `PENSTOCK_SIDECAR_BIN`, or the one beside this test in the target folder.
+/// The `penstock-sidecar` to test: `PENSTOCK_SIDECAR_BIN`, or the one beside this program or test in the target folder.
 ///
 /// # Panics
 /// When it was not built.
@@ -50,8 +50,11 @@ pub struct Answer {
 pub fn binary() -> PathBuf {
     let path = std::env::var_os("PENSTOCK_SIDECAR_BIN").map_or_else(
         || {
-            let test = std::env::current_exe().expect("a path of this test");
-            let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+            let program = std::env::current_exe().expect("a path of this program");
+            // Tests are in target/PROFILE/deps, programs in target/PROFILE.
+            let folder = program.parent().expect("a folder");
+            let folder =
+                if folder.ends_with("deps") { folder.parent().expect("target/PROFILE") } else { folder };
             folder.join("penstock-sidecar")
         },
         PathBuf::from,

@@ -16,6 +16,9 @@ use self::node::{NodePlan, Role};
 pub use self::records::{Record, read};
 use crate::{folder, ports};
 
+/// What the logs of a measured cluster may need until old segments go.
+const STEADY_BYTES: u64 = 4 << 30;
+
 /// A user of the SASL listener.
 #[derive(Clone, Debug)]
 pub struct User {
@@ -31,6 +34,7 @@ pub struct Builder {
     brokers: usize,
     min_isr: usize,
     auto_create: bool,
+    steady: bool,
     users: Vec<User>,
     settings: Vec<(String, String)>,
 }
@@ -49,7 +53,14 @@ pub struct Kafka {
 impl Kafka {
     /// One node, broker and controller in one.
     pub fn single() -> Builder {
-        Builder { brokers: 1, min_isr: 1, auto_create: false, users: Vec::new(), settings: Vec::new() }
+        Builder {
+            brokers: 1,
+            min_isr: 1,
+            auto_create: false,
+            steady: false,
+            users: Vec::new(),
+            settings: Vec::new(),
+        }
     }
 
     /// One node that all tests of a file share; for tests that break nothing.
@@ -125,6 +136,14 @@ impl Builder {
         self
     }
 
+    /// Runs the brokers as for measurements: with the full compiler, slower to start and quick once they are warm, and
+    /// with their logs in memory where there is room, for a disk that falls behind would be all that is measured.
+    #[must_use]
+    pub fn steady(mut self) -> Self {
+        self.steady = true;
+        self
+    }
+
     /// Adds a user, and with it a SASL_PLAINTEXT listener, that tests reach by [`Kafka::bootstrap`], and ACLs: a user
     /// may do what [`Kafka::allow`] says and nothing else.
     #[must_use]
@@ -143,7 +162,8 @@ impl Builder {
     /// Starts the cluster and waits until every broker serves.
     #[track_caller]
     pub fn start(self) -> Kafka {
-        let folder = folder::fresh("kafka-");
+        let folder =
+            if self.steady { folder::in_memory("kafka-", STEADY_BYTES) } else { folder::fresh("kafka-") };
         node::write_logging(folder.path());
         let controller_port = ports::free();
         let plan = |id: i32, role: Role, controller: i32| NodePlan {
@@ -153,6 +173,7 @@ impl Builder {
             brokers: self.brokers,
             min_isr: self.min_isr,
             auto_create: self.auto_create,
+            steady: self.steady,
             users: self.users.clone(),
             settings: self.settings.clone(),
         };

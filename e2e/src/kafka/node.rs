@@ -16,7 +16,9 @@ use crate::{Process, parts, ports};
 const CLUSTER_ID: &str = "cGVuc3RvY2stZTJlLXRlcw";
 
 /// Brokers and tools of tests are short-lived: the quick compiler and the simple collector start fastest.
-const JVM: [&str; 3] = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m"];
+const QUICK_JVM: [&str; 3] = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m"];
+/// A broker that is measured runs as it would in production, with the full compiler.
+const STEADY_JVM: [&str; 3] = ["-XX:+UseG1GC", "-Xms1g", "-Xmx1g"];
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,7 @@ pub(super) struct NodePlan {
     pub(super) brokers: usize,
     pub(super) min_isr: usize,
     pub(super) auto_create: bool,
+    pub(super) steady: bool,
     pub(super) users: Vec<User>,
     pub(super) settings: Vec<(String, String)>,
 }
@@ -45,6 +48,7 @@ pub struct Broker {
     folder: PathBuf,
     port: u16,
     sasl_port: u16,
+    steady: bool,
     process: Mutex<Process>,
 }
 
@@ -63,8 +67,15 @@ impl Broker {
                     .expect("a properties file");
                 std::thread::spawn(move || {
                     format(&home, &plan.users);
-                    let process = start(&name, &home);
-                    Broker { name, folder: home, port, sasl_port, process: Mutex::new(process) }
+                    let process = start(&name, &home, plan.steady);
+                    Broker {
+                        name,
+                        folder: home,
+                        port,
+                        sasl_port,
+                        steady: plan.steady,
+                        process: Mutex::new(process),
+                    }
                 })
             })
             .collect();
@@ -83,6 +94,11 @@ impl Broker {
     /// Port of the listener that asks for SASL, if the cluster has users.
     pub(super) fn sasl_port(&self) -> u16 {
         self.sasl_port
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.process.lock().pid()
     }
 
     /// SIGKILL.
@@ -107,7 +123,7 @@ impl Broker {
             let mut process = self.process.lock();
             process.kill();
             let before = process.log().len();
-            *process = start(&self.name, &self.folder);
+            *process = start(&self.name, &self.folder, self.steady);
             before
         };
         self.wait_until_started(before);
@@ -124,15 +140,15 @@ impl Broker {
     }
 }
 
-fn start(name: &str, home: &Path) -> Process {
-    let mut arguments = java_arguments(home);
+fn start(name: &str, home: &Path, steady: bool) -> Process {
+    let mut arguments = java_arguments(if steady { &STEADY_JVM } else { &QUICK_JVM }, home);
     arguments.extend(["kafka.Kafka".to_owned(), "server.properties".to_owned()]);
     Process::start(name, home, parts::program("java"), arguments)
 }
 
-fn java_arguments(home: &Path) -> Vec<String> {
+fn java_arguments(jvm: &[&str], home: &Path) -> Vec<String> {
     let logging = home.join("../log4j2.properties");
-    let mut arguments: Vec<String> = JVM.iter().map(|&flag| flag.to_owned()).collect();
+    let mut arguments: Vec<String> = jvm.iter().map(|&flag| flag.to_owned()).collect();
     arguments.push(format!("-Dlog4j2.configurationFile={}", logging.display()));
     arguments.push("-cp".to_owned());
     arguments.push(format!("{}/*", parts::file("kafka", "libs").display()));
@@ -144,12 +160,21 @@ fn java_arguments(home: &Path) -> Vec<String> {
 pub(super) fn tool(class: &str, folder: &Path, arguments: &[String]) -> String {
     let home = folder.join("tools");
     std::fs::create_dir_all(&home).expect("a folder for tools");
-    run(Command::new(parts::program("java")).args(java_arguments(&home)).arg(class).args(arguments))
+    run(Command::new(parts::program("java"))
+        .args(java_arguments(&QUICK_JVM, &home))
+        .arg(class)
+        .args(arguments))
 }
 
 fn format(home: &Path, users: &[User]) {
     let mut command = Command::new(parts::program("java"));
-    command.args(java_arguments(home)).args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]);
+    command.args(java_arguments(&QUICK_JVM, home)).args([
+        "kafka.tools.StorageTool",
+        "format",
+        "-t",
+        CLUSTER_ID,
+        "-c",
+    ]);
     command.arg(home.join("server.properties"));
     for user in users {
         for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use penstock_crds::edge::EdgeConfig;
 
 pub use health::Health;
-pub use settings::SettingsError;
+pub use settings::{BATCH_BYTES, SettingsError, producer as producer_settings};
 pub use statistics::{BrokerStatistics, Statistics};
 pub use topics::{Obstacle, Topic};
 

@@ -6,7 +6,7 @@ use penstock_crds::edge::{Compression, EdgeConfig, KafkaConfig, ReferencePath, S
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
 /// The largest batch, unless a topic takes less (`max.message.bytes`).
-pub(super) const BATCH_BYTES: usize = 1_000_000;
+pub const BATCH_BYTES: usize = 1_000_000;
 
 /// A reference that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,10 @@ pub struct SettingsError {
 }
 
 /// Settings of a producer whose batches stay below `batch_bytes`.
-pub(super) fn producer(
+///
+/// # Errors
+/// When a reference cannot be read.
+pub fn producer(
     config: &EdgeConfig,
     references: &Path,
     batch_bytes: usize,

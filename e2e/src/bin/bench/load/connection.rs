@@ -1,0 +1,102 @@
+//! One connection of the load.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+
+use super::speech::{Protocol, Speech};
+use crate::payload;
+
+/// A connection and what is on its way.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    speech: Speech,
+    window: usize,
+    /// When each unanswered message was sent.
+    sent: VecDeque<Instant>,
+    output: Vec<u8>,
+    written: usize,
+    /// The beginning of an answer whose rest has not come.
+    partial: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects, and says and hears what comes before the first message.
+    pub(crate) fn open(protocol: Protocol, server: SocketAddr, number: usize, window: usize) -> Self {
+        let mut stream = std::net::TcpStream::connect(server)
+            .unwrap_or_else(|error| panic!("cannot connect to {server}: {error}"));
+        stream.set_nodelay(true).expect("an option of ours");
+        let (speech, allowed) = Speech::begin(protocol, &mut stream, &payload::topic(number), number);
+        stream.set_nonblocking(true).expect("an option of ours");
+        Self {
+            stream: TcpStream::from_std(stream),
+            speech,
+            window: window.min(allowed),
+            sent: VecDeque::with_capacity(window),
+            output: Vec::with_capacity(window * 256),
+            written: 0,
+            partial: Vec::new(),
+        }
+    }
+
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.sent.len()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.sent.len() < self.window
+    }
+
+    pub(crate) fn irregular(&self) -> u64 {
+        self.speech.irregular()
+    }
+
+    /// Puts a message into the output; see [`Connection::flush`].
+    pub(crate) fn send(&mut self, payload: &[u8], now: Instant) {
+        self.speech.write(&mut self.output, payload);
+        self.sent.push_back(now);
+    }
+
+    /// Writes the output, as much as the socket takes.
+    pub(crate) fn flush(&mut self) {
+        while self.written < self.output.len() {
+            match self.stream.write(&self.output[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => panic!("cannot write: {error}"),
+            }
+        }
+        self.output.clear();
+        self.written = 0;
+    }
+
+    /// Reads what is there, and tells of each answer when its message was sent.
+    pub(crate) fn take_answers(&mut self, buffer: &mut [u8], mut answered: impl FnMut(Instant)) {
+        loop {
+            let kept = self.partial.len();
+            buffer[..kept].copy_from_slice(&self.partial);
+            let count = match self.stream.read(&mut buffer[kept..]) {
+                Ok(0) => panic!("the server closed a connection under load"),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => panic!("cannot read: {error}"),
+            };
+            let whole = self.speech.read(&buffer[..kept + count], || {
+                answered(self.sent.pop_front().expect("an answer to a message of ours"));
+            });
+            self.partial.clear();
+            self.partial.extend_from_slice(&buffer[whole..kept + count]);
+            // A short read has emptied the socket: epoll(7), question 9.
+            if kept + count < buffer.len() {
+                return;
+            }
+        }
+    }
+}

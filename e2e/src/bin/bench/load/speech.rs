@@ -1,0 +1,226 @@
+//! What a connection of the load says and hears: MQTT at QoS 1, or HTTP/1.1.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use bytes::BytesMut;
+use penstock_e2e::load::wire::{self, Connect, Packet, Publish, Version};
+
+use crate::payload;
+
+/// The protocols under load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Protocol {
+    Mqtt3,
+    Mqtt5,
+    Http,
+}
+
+impl Protocol {
+    /// As an argument of this program.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt3 => "mqtt3",
+            Self::Mqtt5 => "mqtt5",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// MQTT 5 §3.2.2.3.3.
+const RECEIVE_MAXIMUM: u8 = 0x21;
+
+/// One side of a connection's talk.
+pub(crate) enum Speech {
+    Mqtt(Mqtt),
+    Http(Http),
+}
+
+pub(crate) struct Mqtt {
+    /// A PUBLISH up to its payload; the packet identifier is written over in each.
+    head: Vec<u8>,
+    identifier_at: usize,
+    next: u16,
+    expected: u16,
+    irregular: u64,
+}
+
+pub(crate) struct Http {
+    /// A request up to its body.
+    head: Vec<u8>,
+}
+
+impl Speech {
+    /// Opens the talk, and says how many messages may be on the way.
+    pub(crate) fn begin(
+        protocol: Protocol,
+        stream: &mut TcpStream,
+        topic: &str,
+        number: usize,
+    ) -> (Self, usize) {
+        match protocol {
+            Protocol::Mqtt3 => Mqtt::begin(Version::V311, stream, topic, number),
+            Protocol::Mqtt5 => Mqtt::begin(Version::V5, stream, topic, number),
+            Protocol::Http => {
+                let head = format!(
+                    "POST /{topic} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
+                     content-length: {}\r\n\r\n",
+                    payload::BYTES
+                );
+                (Self::Http(Http { head: head.into_bytes() }), 1)
+            }
+        }
+    }
+
+    /// Appends a message.
+    pub(crate) fn write(&mut self, output: &mut Vec<u8>, payload: &[u8]) {
+        match self {
+            Self::Mqtt(mqtt) => {
+                let at = output.len() + mqtt.identifier_at;
+                output.extend_from_slice(&mqtt.head);
+                output[at..at + 2].copy_from_slice(&mqtt.next.to_be_bytes());
+                mqtt.next = following(mqtt.next);
+            }
+            Self::Http(http) => output.extend_from_slice(&http.head),
+        }
+        output.extend_from_slice(payload);
+    }
+
+    /// Calls `answered` for each whole answer, and returns how many bytes those were.
+    pub(crate) fn read(&mut self, input: &[u8], mut answered: impl FnMut()) -> usize {
+        let mut taken = 0;
+        while let Some(length) = match self {
+            Self::Mqtt(mqtt) => mqtt.puback(&input[taken..]),
+            Self::Http(_) => ok(&input[taken..]),
+        } {
+            taken += length;
+            answered();
+        }
+        taken
+    }
+
+    pub(crate) fn irregular(&self) -> u64 {
+        match self {
+            Self::Mqtt(mqtt) => mqtt.irregular,
+            Self::Http(_) => 0,
+        }
+    }
+}
+
+impl Mqtt {
+    fn begin(version: Version, stream: &mut TcpStream, topic: &str, number: usize) -> (Speech, usize) {
+        let mut connect = Connect::new(version, &format!("bench-{number}"));
+        connect.keep_alive = 0;
+        stream.write_all(&connect.encode()).expect("a connection that takes a CONNECT");
+        let mut input = BytesMut::new();
+        let packet = loop {
+            if let Some(packet) = wire::take(&mut input, version).expect("MQTT from the server") {
+                break packet;
+            }
+            let mut chunk = [0; 1024];
+            let count = stream.read(&mut chunk).expect("an answer to CONNECT");
+            assert!(count > 0, "closed after CONNECT");
+            input.extend_from_slice(&chunk[..count]);
+        };
+        let Packet::ConnAck { code: 0, properties, .. } = packet else { panic!("not welcome: {packet:?}") };
+        let payload = [0; payload::BYTES];
+        let mut head = Publish::new(version, topic, &payload, 0).encode();
+        head.truncate(head.len() - payload.len());
+        // The identifier follows the topic, which follows a header of one byte and a length of one or two.
+        let properties_bytes = usize::from(version == Version::V5);
+        let identifier_at = head.len() - 2 - properties_bytes;
+        let allowed = properties.number(RECEIVE_MAXIMUM).unwrap_or(u32::from(u16::MAX)) as usize;
+        (Speech::Mqtt(Self { head, identifier_at, next: 1, expected: 1, irregular: 0 }), allowed)
+    }
+
+    /// The length of the first packet in `input`, if it is whole.
+    fn puback(&mut self, input: &[u8]) -> Option<usize> {
+        let &[first, length, ref rest @ ..] = input else { return None };
+        let (length, rest) = if length < 0x80 {
+            (usize::from(length), rest)
+        } else {
+            let (&high, rest) = rest.split_first()?;
+            assert!(high < 0x80, "a PUBACK of more than 16 KiB");
+            (usize::from(length & 0x7F) | usize::from(high) << 7, rest)
+        };
+        let body = rest.get(..length)?;
+        assert_eq!(first, 0x40, "not a PUBACK: {body:02x?}");
+        // MQTT 5 §3.4.2.1: without a reason code it is 0.
+        assert!(body.get(2).is_none_or(|&reason| reason < 0x80), "refused with {:#04x}", body[2]);
+        if body[..2] != self.expected.to_be_bytes() {
+            self.irregular += 1;
+        }
+        self.expected = following(self.expected);
+        Some(input.len() - rest.len() + length)
+    }
+}
+
+/// Packet identifiers are never 0 (`[MQTT-2.2.1-3]`).
+fn following(identifier: u16) -> u16 {
+    identifier.checked_add(1).unwrap_or(1)
+}
+
+/// The length of the first response in `input`, if it is whole.
+fn ok(input: &[u8]) -> Option<usize> {
+    const LENGTH: &[u8] = b"content-length:";
+    let mut body = 0;
+    let mut at = 0;
+    loop {
+        let line = &input[at..at + input[at..].iter().position(|&byte| byte == b'\n')?];
+        if at == 0 {
+            assert!(line.get(8..12) == Some(b" 200"), "{}", String::from_utf8_lossy(input));
+        }
+        at += line.len() + 1;
+        if line.len() <= 1 {
+            break;
+        }
+        if line.get(..LENGTH.len()).is_some_and(|name| name.eq_ignore_ascii_case(LENGTH)) {
+            let digits = line[LENGTH.len()..].iter().filter(|byte| byte.is_ascii_digit());
+            body = digits.fold(0, |length, &digit| 10 * length + usize::from(digit - b'0'));
+        }
+    }
+    (input.len() >= at + body).then_some(at + body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mqtt() -> Mqtt {
+        Mqtt { head: Vec::new(), identifier_at: 0, next: 1, expected: 1, irregular: 0 }
+    }
+
+    #[test]
+    fn pubacks_of_both_versions_are_counted_and_a_cut_one_is_left() {
+        let long = wire::packet(0x40, &[&[0, 3, 0, 200, 1][..], &[0x26; 200]].concat());
+        let input = [&[0x40, 2, 0, 1, 0x40, 3, 0, 2, 0][..], &long, &[0x40, 2, 0]].concat();
+        let (mut speech, mut count) = (Speech::Mqtt(mqtt()), 0);
+        assert_eq!(speech.read(&input, || count += 1), input.len() - 3);
+        assert_eq!((count, speech.irregular()), (3, 0));
+    }
+
+    #[test]
+    fn a_puback_out_of_turn_is_irregular() {
+        let mut mqtt = mqtt();
+        mqtt.puback(&[0x40, 2, 0, 2]);
+        assert_eq!(mqtt.irregular, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "refused with 0x87")]
+    fn a_refusal_ends_the_run() {
+        mqtt().puback(&[0x40, 4, 0, 1, 0x87, 0]);
+    }
+
+    #[test]
+    fn responses_are_counted_by_their_length() {
+        let input = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"a\":\"b\\n\"}\n";
+        let twice = [&input[..], input].concat();
+        for (cut, expected) in [(0, 2), (1, 1), (input.len(), 1)] {
+            let mut count = 0;
+            let mut speech = Speech::Http(Http { head: Vec::new() });
+            let taken = speech.read(&twice[..twice.len() - cut], || count += 1);
+            assert_eq!((count, taken), (expected, expected * input.len()));
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `make bench`: what a message costs us, beside what it costs a bare Kafka producer, mosquitto and a bare HTTP server
+//! on the same machine in the same minutes. docs/performance.md says what is measured and how.
+//!
+//! The program starts itself again for everything that takes or makes load, so that each is a process of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step is a failed run")]
+
+mod answer;
+mod edge;
+mod figures;
+mod idle;
+mod load;
+mod machine;
+mod measured;
+mod payload;
+mod produce;
+mod report;
+mod rounds;
+mod servers;
+mod worker;
+
+use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Measures penstock-sidecar against the floors it stands on, prints a table and writes target/bench.json.
+#[derive(Parser)]
+struct Arguments {
+    /// Two short rounds instead of five: a look, not a measurement.
+    #[arg(long)]
+    quick: bool,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// The parts that run in processes of their own.
+#[derive(Subcommand)]
+#[command(hide = true)]
+enum Part {
+    /// Sends MQTT or HTTP and waits for the answers.
+    Load(load::Arguments),
+    /// The floor P: a bare Kafka producer.
+    Produce(produce::Arguments),
+    /// The floor H: a bare HTTP server.
+    Answer(answer::Arguments),
+    /// Opens MQTT connections and leaves them idle.
+    Idle(idle::Arguments),
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    raise_descriptor_limit();
+    match arguments.part {
+        None => report::run(arguments.quick),
+        Some(Part::Load(arguments)) => worker::answer(&load::run(&arguments)),
+        Some(Part::Produce(arguments)) => worker::answer(&produce::run(&arguments)),
+        Some(Part::Answer(arguments)) => answer::run(&arguments),
+        Some(Part::Idle(arguments)) => worker::answer(&idle::run(&arguments)),
+    }
+}
+
+/// To what the machine allows; children inherit it.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        .expect("the soft limit may rise to the hard one");
+}

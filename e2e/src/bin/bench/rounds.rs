@@ -1,0 +1,269 @@
+//! The order of a run. Everything that is compared takes its turn within one round, so that what the machine does
+//! meanwhile meets all of it.
+
+use std::path::PathBuf;
+
+use penstock_crds::edge::EdgeConfig;
+use penstock_e2e::Kafka;
+use penstock_e2e::kafka::TopicSpec;
+use tempfile::TempDir;
+
+use crate::idle::{Readings, steady_rss_kib};
+use crate::load::Protocol;
+use crate::measured::Measured;
+use crate::servers::Server;
+use crate::{edge, worker};
+
+const PARTITIONS: usize = 6;
+const CONNECTIONS: usize = 64;
+const WINDOW: usize = 32;
+/// Where the rate is set, not the window: enough that the window is never what sets it.
+const PACED_WINDOW: usize = 500;
+const IDLE: [usize; 3] = [2_000, 8_000, 16_000];
+
+/// How long and how often.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    pub(crate) rounds: usize,
+    pub(crate) latency_rounds: usize,
+    pub(crate) idle_starts: usize,
+    pub(crate) kafka_warmup_millis: u64,
+    pub(crate) warmup_millis: u64,
+    pub(crate) measure_millis: u64,
+}
+
+impl Schedule {
+    pub(crate) const FULL: Self = Self {
+        rounds: 5,
+        latency_rounds: 3,
+        idle_starts: 3,
+        kafka_warmup_millis: 15_000,
+        warmup_millis: 1_000,
+        measure_millis: 3_000,
+    };
+    pub(crate) const QUICK: Self = Self {
+        rounds: 2,
+        latency_rounds: 1,
+        idle_starts: 1,
+        kafka_warmup_millis: 5_000,
+        warmup_millis: 500,
+        measure_millis: 1_000,
+    };
+}
+
+/// A floor and ours under the same load.
+pub(crate) struct Pair {
+    pub(crate) floor: Measured,
+    pub(crate) ours: Measured,
+}
+
+/// One turn of everything.
+pub(crate) struct Round {
+    /// P, and P without headers.
+    pub(crate) producer: Measured,
+    pub(crate) without_headers: Measured,
+    /// M beside ours.
+    pub(crate) mqtt3: Pair,
+    pub(crate) mqtt5: Pair,
+    /// H beside ours.
+    pub(crate) http: Pair,
+}
+
+impl Round {
+    /// All spans of the round.
+    pub(crate) fn spans(&self) -> [&Measured; 8] {
+        let Self { producer, without_headers, mqtt3, mqtt5, http } = self;
+        [
+            producer,
+            without_headers,
+            &mqtt3.floor,
+            &mqtt3.ours,
+            &mqtt5.floor,
+            &mqtt5.ours,
+            &http.floor,
+            &http.ours,
+        ]
+    }
+}
+
+/// The parts of a run.
+pub(crate) struct Bench {
+    schedule: Schedule,
+    kafka: Kafka,
+    edge: EdgeConfig,
+    config: PathBuf,
+    ours: Server,
+    mosquitto: Server,
+    bare_http: Server,
+    /// Memory of sidecars that nobody has talked to, in KiB.
+    pub(crate) idle_rss_kib: Vec<f64>,
+    // Last: the processes above are killed before their folders go.
+    folder: TempDir,
+}
+
+impl Bench {
+    /// Starts everything and warms it up.
+    pub(crate) fn start(schedule: Schedule) -> Self {
+        say("starting Kafka");
+        let kafka = Kafka::single()
+            .steady()
+            // A run writes gigabytes; what is a minute old is of no use.
+            .set("log.segment.bytes", 64 << 20)
+            .set("log.retention.bytes", 128 << 20)
+            .set("log.retention.check.interval.ms", 5_000)
+            .set("log.segment.delete.delay.ms", 1_000)
+            .start();
+        kafka.create(&TopicSpec::new("bench", PARTITIONS));
+        let folder = penstock_e2e::folder::fresh("bench-");
+        let edge = edge::config(&kafka, "bench");
+        let config = folder.path().join("edge.json");
+        let text = serde_json::to_string_pretty(&edge).expect("a serialisable configuration");
+        std::fs::write(&config, text).expect("a configuration file");
+        say("starting the sidecar, mosquitto and a bare HTTP server");
+        let (ours, idle_rss_kib) = start_idle(&folder, &config, &edge, schedule.idle_starts);
+        let mosquitto = Server::mosquitto(folder.path());
+        let bare_http = Server::bare_http(folder.path());
+        let bench = Self { schedule, kafka, edge, config, ours, mosquitto, bare_http, idle_rss_kib, folder };
+        say("warming Kafka up");
+        let long = Schedule { warmup_millis: 0, measure_millis: schedule.kafka_warmup_millis, ..schedule };
+        bench.produce(long, true, None);
+        bench
+    }
+
+    /// One round.
+    pub(crate) fn round(&self, number: usize) -> Round {
+        let pair = |name: &str, protocol: Protocol, window: usize| {
+            let (floor, endpoint, what) = match protocol {
+                Protocol::Http => (&self.bare_http, "rest", "bare HTTP server"),
+                Protocol::Mqtt3 | Protocol::Mqtt5 => (&self.mosquitto, "mqtt", "mosquitto"),
+            };
+            self.say(number, &format!("{name}: {what}, then the sidecar"));
+            let ours = edge::address(&self.edge, endpoint);
+            Pair {
+                floor: self.load(protocol, floor.address, window, None, &[floor.pid()]),
+                ours: self.load(protocol, ours, window, None, &self.our_pids()),
+            }
+        };
+        self.say(number, "bare Kafka producer, with and without headers");
+        Round {
+            producer: self.produce(self.schedule, true, None),
+            without_headers: self.produce(self.schedule, false, None),
+            mqtt3: pair("MQTT 3.1.1", Protocol::Mqtt3, WINDOW),
+            mqtt5: pair("MQTT 5", Protocol::Mqtt5, WINDOW),
+            http: pair("HTTP/1.1", Protocol::Http, 1),
+        }
+    }
+
+    /// The bare producer beside ours, at a rate that both can hold.
+    pub(crate) fn latency(&self, number: usize, protocol: Protocol, rate: u32) -> Pair {
+        self.say(
+            number,
+            &format!("latency at {rate} messages a second: bare Kafka producer, then the sidecar"),
+        );
+        let ours = edge::address(&self.edge, "mqtt");
+        Pair {
+            floor: self.produce(self.schedule, true, Some(rate)),
+            ours: self.load(protocol, ours, PACED_WINDOW, Some(rate), &self.our_pids()),
+        }
+    }
+
+    /// Starts the sidecar again, and opens idle connections to it.
+    pub(crate) fn idle(&mut self) -> Readings {
+        say("starting the sidecar again; idle connections");
+        // The old one must be gone: it has the ports.
+        self.ours.kill();
+        self.ours = Server::sidecar(self.folder.path(), &self.config, &self.edge);
+        steady_rss_kib(self.ours.pid());
+        let server = edge::address(&self.edge, "mqtt").to_string();
+        let counts = IDLE.map(|count| count.to_string()).join(",");
+        let watch = self.ours.pid().to_string();
+        worker::run(&words(&["idle", "--server", &server, "--connections", &counts, "--watch", &watch]))
+    }
+
+    fn our_pids(&self) -> [u32; 2] {
+        [self.ours.pid(), self.kafka.broker(0).pid()]
+    }
+
+    fn produce(&self, schedule: Schedule, headers: bool, rate: Option<u32>) -> Measured {
+        let config = self.config.display().to_string();
+        let mut arguments = words(&["produce", "--config", &config, "--keys", &CONNECTIONS.to_string()]);
+        if headers {
+            arguments.push("--headers".to_owned());
+        }
+        self.measure(arguments, schedule, rate, &[self.kafka.broker(0).pid()])
+    }
+
+    fn load(
+        &self,
+        protocol: Protocol,
+        server: std::net::SocketAddr,
+        window: usize,
+        rate: Option<u32>,
+        watch: &[u32],
+    ) -> Measured {
+        let arguments = words(&[
+            "load",
+            "--protocol",
+            protocol.name(),
+            "--server",
+            &server.to_string(),
+            "--connections",
+            &CONNECTIONS.to_string(),
+            "--window",
+            &window.to_string(),
+        ]);
+        self.measure(arguments, self.schedule, rate, watch)
+    }
+
+    fn measure(
+        &self,
+        mut arguments: Vec<String>,
+        schedule: Schedule,
+        rate: Option<u32>,
+        watch: &[u32],
+    ) -> Measured {
+        let watch: Vec<_> = watch.iter().map(u32::to_string).collect();
+        arguments.extend(words(&[
+            "--warmup-millis",
+            &schedule.warmup_millis.to_string(),
+            "--measure-millis",
+            &schedule.measure_millis.to_string(),
+            "--watch",
+            &watch.join(","),
+        ]));
+        if let Some(rate) = rate {
+            arguments.extend(words(&["--rate", &rate.to_string()]));
+        }
+        worker::run(&arguments)
+    }
+
+    fn say(&self, number: usize, what: &str) {
+        say(&format!("round {} of {}: {what}", number + 1, self.schedule.rounds));
+    }
+}
+
+/// Starts the sidecar some times, one after the other, and keeps the last.
+fn start_idle(
+    folder: &TempDir,
+    config: &std::path::Path,
+    edge: &EdgeConfig,
+    starts: usize,
+) -> (Server, Vec<f64>) {
+    let mut readings = Vec::new();
+    loop {
+        let server = Server::sidecar(folder.path(), config, edge);
+        readings.push(steady_rss_kib(server.pid()));
+        if readings.len() == starts {
+            return (server, readings);
+        }
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// Progress.
+pub(crate) fn say(what: &str) {
+    eprintln!("bench: {what}");
+}
