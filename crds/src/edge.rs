@@ -103,6 +103,7 @@ pub enum SaslMechanism {
 
 /// Producer compression codecs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::pipeline::bounds::described_by_field)]
 pub enum Compression {
     /// As it is.
     None,

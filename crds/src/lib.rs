@@ -1,7 +1,10 @@
 //! The meaning of an `IngestPipeline`, in one place for operator, sidecar, CLI and tests.
 //!
-//! Everything here is pure: no I/O, no clock, no runtime.
+//! A manifest is read by [`manifest`], admitted by [`admission`] (or by an API server), judged by [`validate`] and
+//! turned by [`resolve`] into the [`edge::EdgeConfig`] that configures a sidecar. Everything here is pure: no I/O, no
+//! clock, no runtime.
 
+pub mod admission;
 pub mod edge;
 pub mod manifest;
 pub mod pattern;
@@ -10,4 +13,5 @@ pub mod problem;
 pub mod resolve;
 pub mod schema;
 pub mod served;
+pub mod standalone;
 pub mod validate;

@@ -52,7 +52,7 @@ pub enum PatternError {
     Brace,
 }
 
-/// How many captures a pattern may bind.
+/// How many captures a pattern may bind: a match keeps them in an array on the stack.
 pub const MAX_CAPTURES: usize = 16;
 
 /// Names that every message binds, or every message of a protocol, beside the captures of its route.

@@ -1,11 +1,14 @@
-//! What is wrong with a manifest.
+//! What is wrong with a pipeline, where, and what to do.
 
 use std::fmt;
 
-/// One problem: where, what, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use serde::Serialize;
+
+/// One thing that is wrong with a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// Path of the field, such as `spec.routes[0].to.topic`; empty for the document itself.
+    /// JSON path of the field: `spec.endpoints[0].port`. Empty means the whole document.
     pub path: String,
     /// What is wrong.
     pub wrong: String,
@@ -14,7 +17,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of the field at `path`.
+    /// A problem at `path`.
     pub fn new(path: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { path: path.into(), wrong: wrong.into(), advice: advice.into() }
     }
@@ -25,6 +28,25 @@ impl fmt::Display for Problem {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        write!(f, "{}; {}", self.wrong, self.advice)
+        f.write_str(&self.wrong)?;
+        if !self.advice.is_empty() {
+            write!(f, "; {}", self.advice)?;
+        }
+        Ok(())
     }
+}
+
+/// `path` and, below it, `name`.
+pub(crate) fn below(path: &str, name: &str) -> String {
+    let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    match (path.is_empty(), plain) {
+        (true, true) => name.to_owned(),
+        (false, true) => format!("{path}.{name}"),
+        (_, false) => format!("{path}['{}']", name.escape_debug()),
+    }
+}
+
+/// `path` and, in it, the element `index`.
+pub(crate) fn element(path: &str, index: usize) -> String {
+    format!("{path}[{index}]")
 }

@@ -1,4 +1,4 @@
-//! From a pipeline to what a sidecar reads: every default filled in, every reference a file.
+//! From a pipeline to the [`EdgeConfig`] of its sidecars: every default filled in, every reference a file.
 
 use crate::edge::{
     Compression, DeliveryConfig, DrainConfig, EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig,
@@ -6,30 +6,27 @@ use crate::edge::{
     RouteConfig, SourceConfig, TopicConfig,
 };
 use crate::pipeline::{
-    EndpointSpec, ExposureType, IngestPipeline, JsonSchemaSource, Kafka, Limits, Protocol, Qos, RouteSpec,
+    EndpointSpec, ExposureType, IngestPipeline, JsonSchemaSource, Kafka, Protocol, Qos, RouteSpec, TopicSpec,
 };
 use crate::problem::Problem;
-use crate::validate::validate;
+use crate::validate::{Budgets, base_path, validate};
 
-/// Port of probes, metrics and ledger.
+/// The port of probes, metrics and ledger (that of Prometheus exporters of `OpenTelemetry`). No endpoint may have it.
 pub const ADMIN_PORT: u16 = 9_464;
-const MIB: i64 = 1_048_576;
 
-/// Fills in the defaults of a pipeline that [`validate`] has no problem with.
+/// Resolves a pipeline.
 ///
 /// # Errors
-/// The problems, if it has some.
+/// What [`validate`] finds.
 pub fn resolve(pipeline: &IngestPipeline) -> Result<EdgeConfig, Vec<Problem>> {
-    let spec = &pipeline.spec;
-    let edge = spec.edge.clone().unwrap_or_default();
-    let delivery = spec.delivery.clone().unwrap_or_default();
-    let drain = edge.drain.unwrap_or_default();
-    let pod_bytes = edge.max_in_flight_bytes.unwrap_or(256 * MIB);
     let problems = validate(pipeline);
     if !problems.is_empty() {
         return Err(problems);
     }
-    let endpoints = spec.endpoints.iter().filter_map(|spec| endpoint(spec, pod_bytes)).collect();
+    let spec = &pipeline.spec;
+    let delivery = spec.delivery.clone().unwrap_or_default();
+    let drain = spec.edge.as_ref().and_then(|edge| edge.drain.clone()).unwrap_or_default();
+    let pod = Budgets::of_pod(spec);
     Ok(EdgeConfig {
         version: EDGE_CONFIG_VERSION,
         pipeline: PipelineName {
@@ -37,87 +34,105 @@ pub fn resolve(pipeline: &IngestPipeline) -> Result<EdgeConfig, Vec<Problem>> {
             name: pipeline.metadata.name.clone().unwrap_or_default(),
         },
         kafka: kafka(&spec.kafka),
-        topics: spec
-            .topics
+        topics: spec.topics.iter().map(topic).collect(),
+        endpoints: spec
+            .endpoints
             .iter()
-            .map(|topic| TopicConfig {
-                name: topic.name.clone(),
-                topic_name: topic.kafka_name().to_owned(),
-                partitions: topic.partitions,
-                replication_factor: topic.replication_factor,
-                min_in_sync_replicas: topic.min_in_sync_replicas,
-            })
-            .collect(),
-        endpoints,
+            .map(|endpoint| self::endpoint(endpoint, pod))
+            .collect::<Result<_, _>>()
+            .map_err(|problem| vec![problem])?,
         routes: spec.routes.iter().map(route).collect(),
         delivery: DeliveryConfig {
-            ack_timeout_seconds: unsigned(delivery.ack_timeout_seconds.unwrap_or(10)),
+            ack_timeout_seconds: bounded(delivery.ack_timeout_seconds.unwrap_or(10)),
             dead_letter_topic: delivery.dead_letter.map(|dead_letter| dead_letter.topic),
         },
         drain: DrainConfig {
-            accept_seconds: unsigned(drain.accept_seconds.unwrap_or(5)),
-            client_seconds: unsigned(drain.client_seconds.unwrap_or(30)),
+            accept_seconds: bounded(drain.accept_seconds.unwrap_or(5)),
+            client_seconds: bounded(drain.client_seconds.unwrap_or(30)),
         },
-        max_in_flight_bytes: bytes(pod_bytes),
+        max_in_flight_bytes: bounded(pod),
         admin_port: ADMIN_PORT,
     })
 }
 
-fn kafka(spec: &Kafka) -> KafkaConfig {
-    let producer = spec.producer.clone().unwrap_or_default();
+/// A number that the schema keeps within the bounds of its type.
+fn bounded<T: TryFrom<i64> + Default>(number: impl Into<i64>) -> T {
+    T::try_from(number.into()).unwrap_or_default()
+}
+
+fn kafka(kafka: &Kafka) -> KafkaConfig {
+    let producer = kafka.producer.clone().unwrap_or_default();
     KafkaConfig {
-        bootstrap_servers: spec.bootstrap_servers.clone(),
-        tls: spec.tls.as_ref().map(|tls| KafkaTls { ca: tls.ca.as_ref().map(|ca| ca.path()) }),
-        authentication: spec.authentication.as_ref().map(|authentication| {
+        bootstrap_servers: kafka.bootstrap_servers.clone(),
+        tls: kafka.tls.as_ref().map(|tls| KafkaTls { ca: tls.ca.as_ref().map(|ca| ca.path()) }),
+        authentication: kafka.authentication.as_ref().map(|authentication| {
             let (mechanism, credentials) = authentication.parts();
-            let (username, password) = (credentials.username.clone(), credentials.password_secret.path());
-            KafkaAuthentication { mechanism, username, password }
+            KafkaAuthentication {
+                mechanism,
+                username: credentials.username.clone(),
+                password: credentials.password_secret.path(),
+            }
         }),
-        linger_milliseconds: unsigned(producer.linger_milliseconds.unwrap_or(5)),
+        linger_milliseconds: bounded(producer.linger_milliseconds.unwrap_or(5)),
         compression: producer.compression.unwrap_or(Compression::Lz4),
     }
 }
 
-/// None for a protocol that is not served, which [`validate`] has refused.
-fn endpoint(spec: &EndpointSpec, pod_bytes: i64) -> Option<EndpointConfig> {
-    let protocol = match &spec.protocol {
-        Protocol::Mqtt(mqtt) => ProtocolConfig::Mqtt(MqttConfig {
-            maximum_qos: if mqtt.maximum_qos == Some(Qos::AtMostOnce) { 0 } else { 1 },
-            receive_maximum: u16::try_from(mqtt.receive_maximum.unwrap_or(1_024)).unwrap_or(u16::MAX),
-        }),
-        Protocol::Http(http) => ProtocolConfig::Http(HttpConfig {
-            base_path: http.base_path.as_deref().unwrap_or("/").trim_end_matches('/').to_owned(),
-        }),
-        Protocol::Udp(_) | Protocol::Coap(_) => return None,
-    };
-    let pod_only = spec.exposure.as_ref().is_some_and(|exposure| exposure.type_ == Some(ExposureType::Pod));
-    Some(EndpointConfig {
-        name: spec.name.clone(),
-        port: u16::try_from(spec.port).unwrap_or(u16::MAX),
-        loopback: pod_only,
-        protocol,
-        limits: limits(&spec.limits.clone().unwrap_or_default(), pod_bytes),
-    })
-}
-
-fn limits(spec: &Limits, pod_bytes: i64) -> LimitsConfig {
-    let message = spec.max_message_bytes.unwrap_or(MIB / 4);
-    let connection =
-        spec.max_in_flight_bytes_per_connection.unwrap_or_else(|| MIB.max(message.saturating_mul(2)));
-    let endpoint = spec.max_in_flight_bytes.unwrap_or_else(|| (64 * MIB).max(connection).min(pod_bytes));
-    LimitsConfig {
-        max_connections: unsigned(spec.max_connections.unwrap_or(10_000)),
-        max_message_bytes: u32::try_from(message).unwrap_or(u32::MAX),
-        max_in_flight_bytes: bytes(endpoint),
-        max_in_flight_messages: unsigned(spec.max_in_flight_messages.unwrap_or(100_000)),
-        max_in_flight_bytes_per_connection: bytes(connection),
+fn topic(topic: &TopicSpec) -> TopicConfig {
+    TopicConfig {
+        name: topic.name.clone(),
+        topic_name: topic.kafka_name().to_owned(),
+        partitions: topic.partitions,
+        replication_factor: topic.replication_factor,
+        min_in_sync_replicas: topic.min_in_sync_replicas,
     }
 }
 
-fn route(spec: &RouteSpec) -> RouteConfig {
+fn endpoint(endpoint: &EndpointSpec, pod: i64) -> Result<EndpointConfig, Problem> {
+    let path = format!("spec.endpoints['{}']", endpoint.name);
+    let protocol = match &endpoint.protocol {
+        Protocol::Mqtt(mqtt) => ProtocolConfig::Mqtt(MqttConfig {
+            maximum_qos: match mqtt.maximum_qos {
+                Some(Qos::AtMostOnce) => 0,
+                None | Some(Qos::AtLeastOnce) => 1,
+                Some(Qos::ExactlyOnce) => 2,
+            },
+            receive_maximum: bounded(mqtt.receive_maximum.unwrap_or(1_024)),
+        }),
+        Protocol::Http(http) => {
+            let base_path = base_path(http.base_path.as_deref().unwrap_or("/"))
+                .map_err(|wrong| Problem::new(format!("{path}.http.basePath"), wrong, ""))?;
+            ProtocolConfig::Http(HttpConfig { base_path })
+        }
+        // `validate` has refused them already, with advice.
+        Protocol::Udp(_) | Protocol::Coap(_) => {
+            return Err(Problem::new(path, format!("{} is not served", endpoint.protocol.name()), ""));
+        }
+    };
+    let limits = endpoint.limits.clone().unwrap_or_default();
+    let budgets = Budgets::new(&limits, pod);
+    Ok(EndpointConfig {
+        name: endpoint.name.clone(),
+        port: bounded(endpoint.port),
+        loopback: endpoint
+            .exposure
+            .as_ref()
+            .is_some_and(|exposure| exposure.type_ == Some(ExposureType::Pod)),
+        protocol,
+        limits: LimitsConfig {
+            max_connections: bounded(limits.max_connections.unwrap_or(10_000)),
+            max_message_bytes: bounded(budgets.message),
+            max_in_flight_bytes: bounded(budgets.endpoint),
+            max_in_flight_messages: bounded(limits.max_in_flight_messages.unwrap_or(100_000)),
+            max_in_flight_bytes_per_connection: bounded(budgets.connection),
+        },
+    })
+}
+
+fn route(route: &RouteSpec) -> RouteConfig {
     RouteConfig {
-        name: spec.name.clone(),
-        from: spec
+        name: route.name.clone(),
+        from: route
             .from
             .iter()
             .map(|source| SourceConfig {
@@ -125,21 +140,11 @@ fn route(spec: &RouteSpec) -> RouteConfig {
                 pattern: source.topic_filter.clone().or_else(|| source.path.clone()).unwrap_or_default(),
             })
             .collect(),
-        topic: spec.to.topic.clone(),
-        key: spec.key.clone(),
-        event_time_pointer: spec.event_time.as_ref().map(|event_time| event_time.json_pointer.clone()),
-        json_schema: spec.validation.as_ref().map(|validation| match &validation.json_schema {
-            JsonSchemaSource::ConfigMap(config_map) => config_map.path(),
+        topic: route.to.topic.clone(),
+        key: route.key.clone(),
+        event_time_pointer: route.event_time.as_ref().map(|event_time| event_time.json_pointer.clone()),
+        json_schema: route.validation.as_ref().map(|validation| match &validation.json_schema {
+            JsonSchemaSource::ConfigMap(reference) => reference.path(),
         }),
     }
-}
-
-/// Of a number that the schema keeps from being negative.
-fn unsigned(number: i32) -> u32 {
-    u32::try_from(number).unwrap_or(0)
-}
-
-/// Of a number of bytes that the schema keeps from being negative.
-fn bytes(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
 }

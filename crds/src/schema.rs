@@ -39,6 +39,19 @@ fn build() -> Value {
 fn tidy(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     object.remove("nullable");
+    if object.contains_key("x-kubernetes-int-or-string") {
+        object.remove("anyOf");
+    }
+    for keyword in ["minimum", "maximum"] {
+        if let Some(bound) = object.get_mut(keyword)
+            && let Some(number) = bound.as_f64()
+            && number.fract() == 0.0
+        {
+            #[expect(clippy::cast_possible_truncation, reason = "bounds are far below 2^53")]
+            let number = number as i64;
+            *bound = json!(number);
+        }
+    }
     if let Some(Value::String(description)) = object.get_mut("description") {
         let paragraphs: Vec<_> = description.split("\n\n").map(|text| text.replace('\n', " ")).collect();
         *description = paragraphs.join("\n\n");

@@ -1,7 +1,11 @@
 //! What the resource has and this version does not serve. A pipeline that asks for it is refused, never served without.
 //! This is the one place for such rules; each goes away with the version that serves its field.
+//!
+//! A field stands here if serving without it would change what a sender is promised, or who may send. What only the
+//! operator acts upon is in [`crate::standalone`].
 
-use crate::pipeline::{IngestPipeline, Protocol, Qos, Store};
+use crate::edge::Compression;
+use crate::pipeline::{EndpointSpec, IngestPipeline, Protocol, Qos, Store};
 use crate::problem::Problem;
 
 /// A field that is not served yet.
@@ -94,6 +98,16 @@ pub const UNSERVED: &[Unserved] = &[
             once(stores.is_some_and(|stores| stores.contains(&Store::Archive)), "spec.delivery.ackAfter")
         },
     },
+    Unserved {
+        field: "spec.kafka.producer.compression",
+        what: "Zstd, which librdkafka is built without, is",
+        advice: "use Lz4",
+        asked: |pipeline| {
+            let producer = pipeline.spec.kafka.producer.as_ref();
+            let compression = producer.and_then(|producer| producer.compression);
+            once(compression == Some(Compression::Zstd), "spec.kafka.producer.compression")
+        },
+    },
 ];
 
 /// What of a pipeline is not served.
@@ -111,7 +125,7 @@ pub fn unserved(pipeline: &IngestPipeline) -> Vec<Problem> {
 fn endpoints(
     pipeline: &IngestPipeline,
     field: &str,
-    asks: impl Fn(&crate::pipeline::EndpointSpec) -> bool,
+    asks: impl Fn(&EndpointSpec) -> bool,
 ) -> Vec<String> {
     let asking = pipeline.spec.endpoints.iter().enumerate().filter(|(_, endpoint)| asks(endpoint));
     asking.map(|(index, _)| format!("spec.endpoints[{index}].{field}")).collect()

@@ -32,6 +32,11 @@ pub const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkM
 /// Name of an environment variable.
 pub const ENV_NAME: &str = "^[-._a-zA-Z][-._a-zA-Z0-9]*$";
 
+/// An enum whose description is that of the field that holds it: the derive would put its own in that place.
+pub(crate) fn described_by_field(schema: &mut Schema) {
+    schema.remove("description");
+}
+
 /// A list of objects that server-side apply merges by their `name`, which no two may share.
 pub(crate) fn keyed_by_name(schema: &mut Schema) {
     schema.insert("x-kubernetes-list-type".to_owned(), json!("map"));
@@ -71,6 +76,10 @@ pub(crate) fn foreign(schema: &mut Schema) {
             Some("string") => Some(("maxLength", 1_024)),
             Some("array") => Some(("maxItems", 64)),
             Some("object") if object.contains_key("additionalProperties") => Some(("maxProperties", 64)),
+            Some("integer") => {
+                object.entry("minimum").or_insert(json!(i32::MIN));
+                Some(("maximum", i32::MAX as usize))
+            }
             _ => None,
         };
         if let Some((keyword, limit)) = limit {

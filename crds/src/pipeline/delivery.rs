@@ -35,6 +35,7 @@ pub struct Delivery {
 
 /// A quality of service, by what it promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum Qos {
     /// MQTT's QoS 0.
     AtMostOnce,
@@ -46,6 +47,7 @@ pub enum Qos {
 
 /// A store that can confirm a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum Store {
     /// All in-sync replicas of the topic.
     Kafka,

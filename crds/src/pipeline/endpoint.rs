@@ -103,6 +103,7 @@ pub struct Datagrams {
 
 /// Whether datagrams are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum UdpAcknowledgement {
     /// Never: senders cannot know what arrived.
     None,
@@ -132,6 +133,7 @@ pub struct EndpointTls {
 
 /// Whether senders show a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum ClientCertificates {
     /// They are not asked for one.
     None,
@@ -206,6 +208,7 @@ pub struct Exposure {
 
 /// How senders reach an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum ExposureType {
     /// From inside the cluster.
     #[serde(rename = "ClusterIP")]
@@ -220,6 +223,7 @@ pub enum ExposureType {
 
 /// The `externalTrafficPolicy` of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum TrafficPolicy {
     /// Any pod; the sender's address is hidden.
     Cluster,

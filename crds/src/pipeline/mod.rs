@@ -3,6 +3,8 @@
 //! Defaults are filled in by [`crate::resolve`], never by the schema, so that a new version can change them without
 //! splitting old objects from new ones; an explicit `null` means the same as an absent field.
 
+#![expect(clippy::duplicated_attributes, reason = "printer columns have the same attributes each")]
+
 pub mod bounds;
 mod delivery;
 mod endpoint;

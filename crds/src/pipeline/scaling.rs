@@ -29,6 +29,7 @@ pub struct Autoscaling {
 
 /// What decides on the number of pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum AutoscalingProvider {
     /// Kubernetes' own autoscaler; needs the metrics server.
     HorizontalPodAutoscaler,
@@ -48,6 +49,7 @@ pub struct Metric {
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum MetricType {
     /// CPU time of the sidecar, against its request.
     Cpu,
@@ -74,6 +76,7 @@ pub struct NetworkPolicy {
 
 /// Who writes the NetworkPolicy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum NetworkPolicyMode {
     /// The operator.
     Managed,

@@ -108,6 +108,7 @@ pub struct TopicStatus {
 
 /// Whether a topic is as declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum TopicState {
     /// It is.
     Ready,

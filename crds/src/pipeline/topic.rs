@@ -60,6 +60,7 @@ impl TopicSpec {
 
 /// Who owns a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum Management {
     /// The operator creates it and keeps it as declared.
     Managed,
@@ -71,6 +72,7 @@ pub enum Management {
 
 /// What happens when `partitions` is raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum PartitionGrowth {
     /// The change is reported and not made.
     Refuse,
@@ -80,6 +82,7 @@ pub enum PartitionGrowth {
 
 /// What becomes of a topic when its pipeline is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = bounds::described_by_field)]
 pub enum DeletionPolicy {
     /// It stays, with its records.
     Retain,
