@@ -6,7 +6,8 @@ use crate::budget::PodBudget;
 use crate::ledger::EndpointLedger;
 use crate::store::{MessageId, Receipt};
 
-const PERSISTED: Outcome = Outcome::Persisted(Receipt { topic: "t", partition: 0, offset: Some(1), timestamp_millis: 0 });
+const PERSISTED: Outcome =
+    Outcome::Persisted(Receipt { topic: "t", partition: 0, offset: Some(1), timestamp_millis: 0 });
 const TRANSIENT: Outcome = Outcome::Transient(TransientCause::BrokerError);
 
 struct Fixture {
