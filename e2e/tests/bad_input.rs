@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 
 use penstock_e2e::clients::curl;
+use penstock_e2e::until::{SOON, until};
 use penstock_e2e::{Kafka, Pipeline, Sidecar, sidecar};
 use serde_json::json;
 
@@ -40,7 +41,7 @@ fn a_manifest_that_is_no_pipeline_is_refused_with_its_place() {
     refused(
         &good().set("/spec/routes/0/to/topic", "elsewhere").to_string(),
         3,
-        &["spec.routes[0].to.topic", "elsewhere"],
+        &["spec.routes", "route telemetry leads to a topic that is not declared"],
     );
     refused(
         &good().set("/spec/endpoints/0/mqtt/maximumQoS", "ExactlyOnce").to_string(),
@@ -143,22 +144,41 @@ fn a_wrong_password_is_said_without_the_password() {
     assert_eq!(kafka.read(&topic).len(), 2);
 }
 
-#[test]
-fn a_topic_one_may_not_write_is_said_and_takes_nothing() {
-    let kafka = Kafka::single().user("telemetry", "opens-sesame").start();
-    let topic = kafka.create_topic("forbidden", 1);
-    kafka.allow("telemetry", &["Describe"], &topic);
-    let pipeline = Pipeline::telemetry(&kafka, &topic).ack_timeout(3).set(
+fn with_credentials(kafka: &Kafka, topic: &str) -> Sidecar {
+    let pipeline = Pipeline::telemetry(kafka, topic).ack_timeout(3).set(
         "/spec/kafka/authentication/scramSha256",
         json!({"username": "telemetry", "passwordSecret": {"name": "kafka-user", "key": "password"}}),
     );
-    let sidecar = Sidecar::run(&pipeline).reference("secrets/kafka-user/password", "opens-sesame").start();
-    let response = curl(sidecar.http(), "/v1/p/d/telemetry", &["-d", "x"]);
-    response.assert_problem(503);
+    Sidecar::run(&pipeline).reference("secrets/kafka-user/password", "opens-sesame").not_ready().start()
+}
+
+/// 503 until the user may write, then 200.
+fn assert_held_until_allowed(kafka: &Kafka, topic: &str, sidecar: &Sidecar) {
+    curl(sidecar.http(), "/v1/p/d/telemetry", &["-d", "x"]).assert_problem(503);
     sidecar.wait_log("ACLs");
-    kafka.allow("telemetry", &["Write"], &topic);
-    penstock_e2e::until("it may now", penstock_e2e::until::SOON, || {
+    kafka.allow("telemetry", &["Write"], topic);
+    until("it may now", SOON * 2, || {
         (curl(sidecar.http(), "/v1/p/d/telemetry", &["-d", "x"]).status == 200).then_some(())
     });
     sidecar.assert_ledger_balances();
+}
+
+#[test]
+fn a_topic_one_may_not_write_is_said_and_takes_nothing() {
+    let kafka = Kafka::single().user("telemetry", "opens-sesame").start();
+    let (topic, other) = (kafka.create_topic("forbidden", 1), kafka.create_topic("allowed", 1));
+    kafka.allow("telemetry", &["Describe"], &topic);
+    kafka.allow("telemetry", &["Describe", "Write"], &other);
+    let mut sidecar = with_credentials(&kafka, &topic);
+    sidecar.wait_ready();
+    assert_held_until_allowed(&kafka, &topic, &sidecar);
+}
+
+#[test]
+fn a_user_who_may_write_nothing_gets_no_producer_and_is_named() {
+    let kafka = Kafka::single().user("telemetry", "opens-sesame").start();
+    let topic = kafka.create_topic("forbidden", 1);
+    kafka.allow("telemetry", &["Describe"], &topic);
+    let sidecar = with_credentials(&kafka, &topic);
+    assert_held_until_allowed(&kafka, &topic, &sidecar);
 }
