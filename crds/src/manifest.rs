@@ -53,7 +53,9 @@ mod tests {
 
     #[test]
     fn a_manifest_is_one_document() {
-        for one in ["a: 1", "---\na: 1\n", "# c\n---\na: 1\n---\n# c\n", "\u{feff}a: 1", "---\n---\na: 1\n..."] {
+        for one in
+            ["a: 1", "---\na: 1\n", "# c\n---\na: 1\n---\n# c\n", "\u{feff}a: 1", "---\n---\na: 1\n..."]
+        {
             assert_eq!(document(one).unwrap(), serde_json::json!({"a": 1}), "{one:?}");
         }
         for empty in ["", " \n", "# only a comment\n", "---\n", "---\n---\n", "null"] {
@@ -80,7 +82,8 @@ mod tests {
 
     #[test]
     fn aliases_may_repeat_but_not_explode() {
-        let repeated = document("a: &a {b: 1}\nc: *a\nd: {<<: *a, e: 2}\nf: {<<: [*a, {g: 3}], b: 4}\n").unwrap();
+        let repeated =
+            document("a: &a {b: 1}\nc: *a\nd: {<<: *a, e: 2}\nf: {<<: [*a, {g: 3}], b: 4}\n").unwrap();
         assert_eq!(repeated["d"], serde_json::json!({"b": 1, "e": 2}));
         assert_eq!(repeated["f"], serde_json::json!({"b": 4, "g": 3}));
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();

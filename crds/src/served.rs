@@ -122,11 +122,7 @@ pub fn unserved(pipeline: &IngestPipeline) -> Vec<Problem> {
         .collect()
 }
 
-fn endpoints(
-    pipeline: &IngestPipeline,
-    field: &str,
-    asks: impl Fn(&EndpointSpec) -> bool,
-) -> Vec<String> {
+fn endpoints(pipeline: &IngestPipeline, field: &str, asks: impl Fn(&EndpointSpec) -> bool) -> Vec<String> {
     let asking = pipeline.spec.endpoints.iter().enumerate().filter(|(_, endpoint)| asks(endpoint));
     asking.map(|(index, _)| format!("spec.endpoints[{index}].{field}")).collect()
 }

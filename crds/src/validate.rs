@@ -79,7 +79,7 @@ fn endpoints(spec: &IngestPipelineSpec, problems: &mut Vec<Problem>) {
             && let Err(wrong) = base_path(base)
         {
             problems.push(Problem::new(
-                below(&path, "http.basePath"),
+                below(&below(&path, "http"), "basePath"),
                 wrong,
                 "use literal segments: /ingest/v1",
             ));

@@ -37,11 +37,8 @@ impl Allowance {
 
 /// Reads a document.
 pub(super) fn read(document: serde_yaml::Deserializer<'_>) -> Result<Value, Problem> {
-    let allowance = Allowance {
-        nodes: Cell::new(MAX_NODES),
-        text: Cell::new(MAX_TEXT_BYTES),
-        spent: Cell::new(false),
-    };
+    let allowance =
+        Allowance { nodes: Cell::new(MAX_NODES), text: Cell::new(MAX_TEXT_BYTES), spent: Cell::new(false) };
     let error = match Node(&allowance).deserialize(document) {
         Ok(value) => return Ok(value),
         Err(error) => error.to_string(),

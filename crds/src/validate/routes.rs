@@ -50,7 +50,11 @@ fn key(route: &RouteSpec, path: &str, problems: &mut Vec<Problem>) -> Option<Key
 }
 
 /// The pattern of a source and where it stands; none for a protocol without addresses.
-fn pattern(source: &SourceSpec, protocol: &Protocol, path: &str) -> Result<Option<(Pattern, String)>, Problem> {
+fn pattern(
+    source: &SourceSpec,
+    protocol: &Protocol,
+    path: &str,
+) -> Result<Option<(Pattern, String)>, Problem> {
     let (field, text, example) = match protocol {
         Protocol::Mqtt(_) => ("topicFilter", &source.topic_filter, "'v1/{project}/{device}/telemetry'"),
         Protocol::Http(_) | Protocol::Coap(_) => ("path", &source.path, "'/v1/{project}/{device}/telemetry'"),
@@ -62,7 +66,8 @@ fn pattern(source: &SourceSpec, protocol: &Protocol, path: &str) -> Result<Optio
         Protocol::Mqtt(_) => Pattern::topic_filter(text),
         _ => Pattern::path(text),
     };
-    let pattern = parsed.map_err(|error| Problem::new(&path, error.to_string(), format!("write {example}")))?;
+    let pattern =
+        parsed.map_err(|error| Problem::new(&path, error.to_string(), format!("write {example}")))?;
     if pattern.captures().count() > MAX_CAPTURES {
         let advice = "use '+' for levels that need no name";
         return Err(Problem::new(path, format!("more than {MAX_CAPTURES} captures"), advice));
