@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod pattern;
 pub mod pipeline;
 pub mod problem;
+pub mod reference;
 pub mod resolve;
 pub mod schema;
 pub mod served;
