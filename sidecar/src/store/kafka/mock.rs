@@ -17,8 +17,6 @@ use penstock_crds::edge::{
     KafkaConfig, LimitsConfig, MqttConfig, PipelineName, ProtocolConfig, RouteConfig, SourceConfig,
     TopicConfig,
 };
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 pub(crate) use cluster::Cluster;
@@ -34,7 +32,7 @@ pub(crate) const PARTITIONS: i32 = 4;
 
 /// A mock cluster and a store that has seen its topics.
 pub(crate) struct Mock {
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     pub(crate) config: Arc<EdgeConfig>,
     pub(crate) pod: Arc<PodBudget>,
     pub(crate) store: Arc<KafkaStore>,
@@ -55,15 +53,19 @@ impl Mock {
 
     /// The same on a cluster of `brokers` brokers.
     pub(crate) fn on(cluster: Cluster, brokers: i32, alter: impl FnOnce(&mut EdgeConfig)) -> Self {
-        let mock = Self::unseen(cluster, alter);
+        let mock = Self::unseen_on(cluster, alter);
         mock.create_topics(brokers);
         mock.wait_until_open();
         mock
     }
 
-    /// A cluster without topics.
-    pub(crate) fn unseen(cluster: Cluster, alter: impl FnOnce(&mut EdgeConfig)) -> Self {
-        let mut config = edge_config(&cluster.brokers.bootstrap_servers());
+    /// `brokers` brokers without topics.
+    pub(crate) fn unseen(brokers: i32, alter: impl FnOnce(&mut EdgeConfig)) -> Self {
+        Self::unseen_on(Cluster::start(brokers), alter)
+    }
+
+    fn unseen_on(cluster: Cluster, alter: impl FnOnce(&mut EdgeConfig)) -> Self {
+        let mut config = edge_config(&cluster.bootstrap_servers());
         alter(&mut config);
         let config = Arc::new(config);
         let pod = PodBudget::new(config.max_in_flight_bytes);
@@ -74,7 +76,7 @@ impl Mock {
 
     pub(crate) fn create_topics(&self, replicas: i32) {
         for topic in &self.config.topics {
-            self.brokers().create_topic(&topic.topic_name, PARTITIONS, replicas).unwrap();
+            self.cluster.create_topic(&topic.topic_name, PARTITIONS, replicas).unwrap();
         }
     }
 
@@ -85,14 +87,9 @@ impl Mock {
         wait_until(|| self.store.health().was_seen(), || "that is noticed");
     }
 
-    /// The brokers' switches.
-    pub(crate) fn brokers(&self) -> &MockCluster<'static, DefaultProducerContext> {
-        &self.cluster.brokers
-    }
-
     /// The errors with which the brokers answer the next produce requests.
     pub(crate) fn produce_errors(&self, errors: &[RDKafkaRespErr]) {
-        self.brokers().request_errors(RDKafkaApiKey::Produce, errors);
+        self.cluster.request_errors(RDKafkaApiKey::Produce, errors);
     }
 
     /// How many requests of this kind the brokers have had.

@@ -42,30 +42,32 @@ impl Connection {
     }
 
     fn submit_to(&self, topic: usize, tag: u16, payload: &[u8]) -> Result<(), SubmitError> {
+        self.with_record(topic, Some(b"p/d"), tag, payload, |record, back| {
+            self.store.submit(self.key, &self.lane, &self.budget, record, back)
+        })
+    }
+
+    fn with_record<T>(
+        &self,
+        topic: usize,
+        key: Option<&[u8]>,
+        tag: u16,
+        payload: &[u8],
+        with: impl FnOnce(&Record<'_>, Return) -> T,
+    ) -> T {
         let mut headers = Headers::default();
         headers.push("ce_id", b"1");
-        let record = Record {
-            topic,
-            key: Some(b"p/d"),
-            payload,
-            headers: &headers,
-            timestamp_millis: crate::intake::unix_millis(),
-        };
-        let back = Return {
-            id: MessageId::Sender("1".into()),
-            tag,
-            refusal: 0,
-            dead_letter: false,
-            arrived: Instant::now(),
-        };
-        self.store.submit(self.key, &self.lane, &self.budget, &record, back)
+        let timestamp_millis = crate::intake::unix_millis();
+        let id = MessageId::Sender("1".into());
+        let back = Return { id, tag, refusal: 0, dead_letter: false, arrived: Instant::now() };
+        with(&Record { topic, key, payload, headers: &headers, timestamp_millis }, back)
     }
 
     /// Submits messages that leave in one batch: while the broker is away they gather.
     fn submit_batch(&self, mock: &Mock, mut tags: std::ops::RangeInclusive<u16>) {
-        mock.brokers().broker_down(1).unwrap();
+        mock.cluster.broker_down(1).unwrap();
         tags.try_for_each(|tag| self.submit(tag)).unwrap();
-        mock.brokers().broker_up(1).unwrap();
+        mock.cluster.broker_up(1).unwrap();
     }
 
     /// Waits for the next outcome; also the tag that it is for.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
+use std::ops::Deref;
 
 use rdkafka::bindings as sys;
 use rdkafka::config::ClientConfig;
@@ -9,10 +10,18 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 use rdkafka::types::RDKafkaApiKey;
 
-/// A mock cluster; the brokers have the ids 1, 2, ...
+/// A mock cluster, with the switches of [`MockCluster`] and some more; the brokers have the ids 1, 2, ...
 pub(crate) struct Cluster {
-    pub(crate) brokers: MockCluster<'static, DefaultProducerContext>,
+    switches: MockCluster<'static, DefaultProducerContext>,
     native: *mut sys::rd_kafka_mock_cluster_t,
+}
+
+impl Deref for Cluster {
+    type Target = MockCluster<'static, DefaultProducerContext>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.switches
+    }
 }
 
 impl Cluster {
@@ -25,7 +34,7 @@ impl Cluster {
         let native = unsafe { sys::rd_kafka_handle_mock_cluster(client.client().native_ptr()) };
         // SAFETY: the client was made with a cluster.
         unsafe { sys::rd_kafka_mock_start_request_tracking(native) };
-        Self { brokers: client.client().mock_cluster().unwrap(), native }
+        Self { switches: client.client().mock_cluster().unwrap(), native }
     }
 
     /// How many requests of this kind the brokers have had.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Error};
 
 use super::Connection;
-use crate::store::kafka::mock::{Cluster, Mock, wait_until};
+use crate::store::kafka::mock::{Mock, wait_until};
 use crate::store::{Outcome, TransientCause};
 
 #[test]
@@ -70,7 +70,7 @@ fn a_success_that_no_broker_confirmed_is_not_believed() {
     // whatever its sequence: librdkafka concludes that the first was stored, which it never was.
     let mock = Mock::start();
     let connection = Connection::open(&mock);
-    mock.brokers().broker_round_trip_time(1, Duration::from_millis(300)).unwrap();
+    mock.cluster.broker_round_trip_time(1, Duration::from_millis(300)).unwrap();
     mock.produce_errors(&[Error::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS]);
     let requests = || mock.requests(RDKafkaApiKey::Produce);
     connection.submit(1).unwrap();
@@ -88,13 +88,13 @@ fn brokers_that_come_back_get_what_waited_for_them() {
     let connection = Connection::open(&mock);
     connection.submit(0).unwrap();
     connection.receipt(0);
-    mock.brokers().broker_down(1).unwrap();
+    mock.cluster.broker_down(1).unwrap();
     (1..=10).for_each(|tag| connection.submit(tag).unwrap());
     wait_until(|| mock.store.health().trouble().is_some(), || "a trouble is known");
     let trouble = mock.store.health().trouble().unwrap();
     assert!(trouble.contains("spec.kafka.bootstrapServers"), "{trouble}");
     assert!(mock.store.health().was_seen(), "a loss of Kafka does not end readiness");
-    mock.brokers().broker_up(1).unwrap();
+    mock.cluster.broker_up(1).unwrap();
     for tag in 1..=10 {
         assert_eq!(connection.receipt(tag).offset(), Some(i64::from(tag)));
     }
@@ -105,13 +105,13 @@ fn brokers_that_come_back_get_what_waited_for_them() {
 fn a_given_up_message_keeps_its_budget_until_its_late_report() {
     let mock = Mock::start();
     let connection = Connection::open(&mock);
-    mock.brokers().broker_down(1).unwrap();
+    mock.cluster.broker_down(1).unwrap();
     (1..=3).for_each(|tag| connection.submit(tag).unwrap());
     let held = connection.budget.used_bytes();
     assert_eq!(mock.store.lanes().close(connection.key, &connection.lane), 3);
     assert_eq!((connection.budget.used_bytes(), connection.budget.used_messages()), (held, 3));
     assert_eq!(mock.store.lanes().len(), 1, "its number waits for the reports");
-    mock.brokers().broker_up(1).unwrap();
+    mock.cluster.broker_up(1).unwrap();
     wait_until(|| connection.budget.used_messages() == 0, || "the reports");
     assert_eq!((connection.budget.used_bytes(), mock.pod.used_bytes()), (0, 0));
     wait_until(|| mock.store.lanes().is_empty(), || "the lane goes");
@@ -126,7 +126,7 @@ fn the_end_is_bounded_and_says_how_much_is_left() {
     let store = std::sync::Arc::clone(&mock.store);
     {
         let connection = Connection::open(&mock);
-        mock.brokers().broker_down(1).unwrap();
+        mock.cluster.broker_down(1).unwrap();
         (1..=3).for_each(|tag| connection.submit(tag).unwrap());
     }
     let start = std::time::Instant::now();
@@ -152,7 +152,7 @@ fn statistics_come_and_are_understood() {
 #[test]
 fn metadata_are_asked_for_without_making_topics() {
     // The mock would make a topic that is asked for with permission to.
-    let mock = Mock::unseen(Cluster::start(1), |_| {});
+    let mock = Mock::unseen(1, |_| {});
     wait_until(|| mock.requests(RDKafkaApiKey::Metadata) >= 6, || "several looks");
     assert!(!mock.store.health().was_seen());
     for topic in mock.store.topics() {

@@ -1,5 +1,6 @@
 //! Producers that fail for good.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ fn nothing_is_stored_behind_a_refused_message_of_its_connection() {
     let connection = Connection::open(&mock);
     connection.submit(0).unwrap();
     connection.receipt(0);
-    mock.brokers().broker_round_trip_time(1, Duration::from_millis(200)).unwrap();
+    mock.cluster.broker_round_trip_time(1, Duration::from_millis(200)).unwrap();
     // The mock does not look at sequences; a broker would refuse the gap.
     mock.produce_errors(&[
         Error::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP,
@@ -72,14 +73,14 @@ fn nothing_is_stored_behind_a_refused_message_of_its_connection() {
 fn a_connection_with_a_failed_message_takes_nothing_until_it_knows() {
     let mock = Mock::start();
     let connection = Connection::open(&mock);
-    mock.brokers().broker_down(1).unwrap();
+    mock.cluster.broker_down(1).unwrap();
     connection.submit(1).unwrap();
     connection.submit(2).unwrap();
     mock.fail_fatally();
     wait_until(|| mock.store.producers_made() == 2, || "a new producer, which others may use");
     assert_eq!(connection.submit(3), Err(SubmitError::Transient(TransientCause::ProducerReplaced)));
     assert!(Connection::open(&mock).submit(4).is_ok());
-    mock.brokers().broker_up(1).unwrap();
+    mock.cluster.broker_up(1).unwrap();
     assert!(matches!(connection.next(), (1, Outcome::Transient(_))));
     assert!(matches!(connection.next(), (2, Outcome::Transient(_))));
     assert!(connection.submit(3).is_ok());
@@ -87,14 +88,14 @@ fn a_connection_with_a_failed_message_takes_nothing_until_it_knows() {
 
 #[test]
 fn a_request_that_fails_after_the_fatal_error_is_not_waited_for_for_ever() {
-    let mock = Mock::start();
+    let mock = Mock::with(1, |config| config.delivery.ack_timeout_seconds = 3_600);
     let connection = Connection::open(&mock);
-    mock.brokers().broker_round_trip_time(1, Duration::from_millis(500)).unwrap();
+    mock.cluster.broker_round_trip_time(1, Duration::from_millis(500)).unwrap();
     connection.submit(1).unwrap();
     wait_until(|| mock.requests(RDKafkaApiKey::Produce) == 1, || "the request is on its way");
     mock.fail_fatally();
     // librdkafka puts the message of the broken request back into the queue that it has purged already.
-    mock.brokers().broker_down(1).unwrap();
+    mock.cluster.broker_down(1).unwrap();
     assert_eq!(connection.next(), (1, Outcome::Transient(TransientCause::ProducerReplaced)));
     wait_until(|| mock.store.producers_made() == 2, || "a new producer");
 }
@@ -103,7 +104,7 @@ fn a_request_that_fails_after_the_fatal_error_is_not_waited_for_for_ever() {
 fn a_broker_that_does_not_answer_holds_a_new_producer_up_no_longer_than_the_ack_timeout() {
     let mock = Mock::with(1, |config| config.delivery.ack_timeout_seconds = 1);
     let connection = Connection::open(&mock);
-    mock.brokers().broker_round_trip_time(1, Duration::from_secs(20)).unwrap();
+    mock.cluster.broker_round_trip_time(1, Duration::from_secs(20)).unwrap();
     connection.submit(1).unwrap();
     wait_until(|| mock.requests(RDKafkaApiKey::Produce) == 1, || "the request is on its way");
     mock.fail_fatally();
@@ -111,6 +112,27 @@ fn a_broker_that_does_not_answer_holds_a_new_producer_up_no_longer_than_the_ack_
     assert_eq!(connection.next(), (1, Outcome::Transient(TransientCause::ProducerReplaced)));
     wait_until(|| mock.store.producers_made() == 2, || "a new producer");
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_producer_is_not_let_go_while_a_submit_holds_it() {
+    let mock = Mock::start();
+    let connection = Connection::open(&mock);
+    // As a submit does that is interrupted between finding the producer and using it.
+    let held = mock.store.producer.load_full().unwrap();
+    assert!(held.retire());
+    wait_until(
+        || !mock.store.producer.load().as_ref().is_some_and(|found| Arc::ptr_eq(found, &held)),
+        || "nobody else finds it",
+    );
+    connection.with_record(0, Some(b"p/d"), 1, b"1", |record, back| {
+        assert!(connection.budget.try_take(10, 1));
+        let ticket = connection.lane.occupy(connection.key, back, 10).unwrap();
+        held.produce(record, ticket).unwrap();
+    });
+    drop(held);
+    assert_eq!(connection.receipt(1).offset(), Some(0));
+    wait_until(|| mock.store.producers_made() == 2, || "a new producer");
 }
 
 #[test]

@@ -20,9 +20,9 @@ const NAMED: i32 = 1;
 fn a_named_record_is_refused_and_its_batch_mates_are_transient() {
     let cluster = Cluster::start(1);
     // The last version with a layout of fixed lengths; it has record errors.
-    cluster.brokers.apiversion(RDKafkaApiKey::Produce, Some(0), Some(8)).unwrap();
+    cluster.apiversion(RDKafkaApiKey::Produce, Some(0), Some(8)).unwrap();
     let named = Arc::new(AtomicBool::new(false));
-    let port = name_records(cluster.brokers.bootstrap_servers(), Arc::clone(&named));
+    let port = name_records(cluster.bootstrap_servers(), Arc::clone(&named));
     cluster.advertise(1, port);
     let mock =
         Mock::on(cluster, 1, |config| config.kafka.bootstrap_servers = vec![format!("127.0.0.1:{port}")]);

@@ -1,6 +1,8 @@
 //! What a broker refuses, and what is refused before it gets there.
 
-use rdkafka::types::RDKafkaRespErr as Error;
+use std::time::Duration;
+
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Error};
 
 use super::Connection;
 use crate::budget::MESSAGE_OVERHEAD_BYTES;
@@ -53,7 +55,7 @@ fn producer_ids_that_are_refused_are_told_and_asked_for_again() {
     connection.submit(1).unwrap();
     connection.receipt(1);
     let refused = Error::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
-    mock.brokers().request_errors(rdkafka::types::RDKafkaApiKey::InitProducerId, &[refused, refused]);
+    mock.cluster.request_errors(RDKafkaApiKey::InitProducerId, &[refused, refused]);
     mock.fail_fatally();
     wait_until(
         || mock.store.health().trouble().is_some_and(|trouble| trouble.contains("ACLs")),
@@ -69,7 +71,7 @@ fn producer_ids_that_are_refused_are_told_and_asked_for_again() {
 fn a_topic_that_is_not_there_takes_nothing() {
     let mock = Mock::start();
     let connection = Connection::open(&mock);
-    mock.brokers().topic_error("telemetry", Error::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    mock.cluster.topic_error("telemetry", Error::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
     wait_until(|| mock.store.topics()[0].obstacle().is_some(), || "the next look");
     assert_eq!(connection.submit(1), Err(SubmitError::Transient(TransientCause::TopicNotReady)));
     let obstacle = mock.store.topics()[0].obstacle().unwrap().message;
@@ -81,7 +83,7 @@ fn a_topic_that_is_not_there_takes_nothing() {
 #[test]
 fn a_full_budget_refuses_and_holds_nothing() {
     let mock = Mock::start();
-    mock.brokers().broker_down(1).unwrap();
+    mock.cluster.broker_down(1).unwrap();
     let connection = Connection::with_budget(&mock, 1 << 20, 2);
     connection.submit(1).unwrap();
     connection.submit(2).unwrap();
@@ -92,7 +94,7 @@ fn a_full_budget_refuses_and_holds_nothing() {
     let small = Connection::with_budget(&mock, MESSAGE_OVERHEAD_BYTES, 10);
     assert_eq!(small.submit(4), full, "bytes");
     assert_eq!((small.budget.used_bytes(), mock.pod.used_bytes(), small.lane.load().0), (0, held, 0));
-    mock.brokers().broker_up(1).unwrap();
+    mock.cluster.broker_up(1).unwrap();
     connection.receipt(1);
     connection.receipt(2);
     assert!(connection.submit(5).is_ok(), "an exhausted budget fails no lane");
@@ -104,12 +106,12 @@ fn a_full_queue_is_a_typed_refusal() {
     let mock = Mock::with(1, |config| {
         config.endpoints.iter_mut().for_each(|endpoint| endpoint.limits.max_in_flight_messages = 10);
     });
-    mock.brokers().broker_down(1).unwrap();
+    mock.cluster.broker_down(1).unwrap();
     let connection = Connection::open(&mock);
     let refused = (0..2_000).find_map(|tag| connection.submit(tag).err().map(|error| (tag, error)));
     assert_eq!(refused, Some((1_020, SubmitError::Transient(TransientCause::QueueFull))));
     assert_eq!((connection.lane.load().0, connection.budget.used_messages()), (1_020, 1_020));
-    mock.brokers().broker_up(1).unwrap();
+    mock.cluster.broker_up(1).unwrap();
     for tag in 0..1_020 {
         assert_eq!(
             connection.receipt(tag).offset(),
@@ -127,4 +129,17 @@ fn what_the_topic_does_not_take_is_refused_with_its_limit() {
     let refused = connection.submit_to(0, 1, &vec![0; limit_bytes]);
     assert_eq!(refused, Err(SubmitError::TooLarge { limit_bytes }));
     assert_eq!((connection.lane.load().0, mock.pod.used_bytes()), (0, 0));
+}
+
+#[test]
+fn success_in_a_topic_that_is_not_the_one_that_was_looked_at_is_not_believed() {
+    let mock = Mock::start();
+    let connection = Connection::open(&mock);
+    mock.cluster.broker_round_trip_time(1, Duration::from_millis(300)).unwrap();
+    connection.submit(1).unwrap();
+    wait_until(|| mock.requests(RDKafkaApiKey::Produce) == 1, || "the request is on its way");
+    assert!(mock.store.topics()[0].doubt().is_some());
+    assert_eq!(connection.next(), (1, Outcome::Transient(TransientCause::TopicNotReady)));
+    wait_until(|| connection.submit(2).is_ok(), || "the topic is checked again");
+    assert_eq!(connection.receipt(2).offset(), Some(1));
 }
