@@ -42,6 +42,10 @@ parts: ## Install Debian packages, build or fetch Kafka, etcd, kube-apiserver an
 debian:
 	@e2e/parts/build.sh debian
 
+.PHONY: generate
+generate: debian ## Write the CRD and its reference page from the types (tests fail while they are stale)
+	PENSTOCK_UPDATE=1 cargo test --workspace --test generated
+
 .PHONY: deny
 deny: ## Licenses, bans and sources of all dependencies (cargo-deny, built into the cache)
 	e2e/parts/build.sh cargo-deny
