@@ -60,6 +60,10 @@ bench: ## Measure CPU, rate, latency and memory beside a bare producer, mosquitt
 	@echo "== measurement: leave the machine alone meanwhile"
 	"$(CARGO_TARGET_DIR)/release/bench" $(BENCH_ARGS)
 
+.PHONY: generate
+generate: debian ## Write the CRD and its reference page from the types (tests fail while they are stale)
+	PENSTOCK_UPDATE=1 cargo test --workspace --test generated
+
 .PHONY: deny
 deny: ## Licenses, bans and sources of all dependencies (cargo-deny, built into the cache)
 	e2e/parts/build.sh cargo-deny

@@ -101,15 +101,17 @@ fn kind(schema: &Value) -> String {
         let allowed: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
         return code_list(&allowed);
     }
-    let bounds = [("minimum", "maximum", ""), ("minLength", "maxLength", "characters"), ("minItems", "maxItems", "")];
+    let bounds =
+        [("minimum", "maximum", ""), ("minLength", "maxLength", "characters"), ("minItems", "maxItems", "")];
     for (least, most, unit) in bounds {
         let most = schema.get(most).filter(|most| most.as_i64() != Some(i64::MAX));
-        let range = match (schema.get(least).filter(|least| least.as_i64() != Some(0) || unit.is_empty()), most) {
-            (Some(least), Some(most)) => format!("{least} to {most}"),
-            (Some(least), None) => format!("from {least}"),
-            (None, Some(most)) => format!("to {most}"),
-            (None, None) => continue,
-        };
+        let range =
+            match (schema.get(least).filter(|least| least.as_i64() != Some(0) || unit.is_empty()), most) {
+                (Some(least), Some(most)) => format!("{least} to {most}"),
+                (Some(least), None) => format!("from {least}"),
+                (None, Some(most)) => format!("to {most}"),
+                (None, None) => continue,
+            };
         let _ = write!(kind, ", {}", format!("{range} {unit}").trim_end());
     }
     if let Some(most) = schema.get("maxProperties") {

@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::pipeline::{IngestPipeline, rules};
 
+/// Name of the CustomResourceDefinition.
+pub const CRD_NAME: &str = "ingestpipelines.penstock.dev";
+
 static CRD: LazyLock<Value> = LazyLock::new(build);
 
 /// The CustomResourceDefinition of `IngestPipeline`, as JSON.

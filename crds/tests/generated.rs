@@ -113,9 +113,16 @@ fn every_optional_field_of_spec_tells_its_default() {
     let spec = &schema::open_api()["properties"]["spec"];
     // Groups of fields with defaults of their own, fields of Kubernetes, and what another field asks for.
     let groups = [
-        "spec.delivery", "spec.edge", "spec.networkPolicy", "spec.kafka.producer", "spec.edge.drain",
-        "spec.endpoints[].limits", "spec.endpoints[].exposure", "spec.endpoints[].tls.clientCaSecret",
-        "spec.routes[].from[].topicFilter", "spec.routes[].from[].path",
+        "spec.delivery",
+        "spec.edge",
+        "spec.networkPolicy",
+        "spec.kafka.producer",
+        "spec.edge.drain",
+        "spec.endpoints[].limits",
+        "spec.endpoints[].exposure",
+        "spec.endpoints[].tls.clientCaSecret",
+        "spec.routes[].from[].topicFilter",
+        "spec.routes[].from[].path",
     ];
     let mut silent = Vec::new();
     walk(spec, "spec", &mut |schema, path| {
@@ -123,7 +130,11 @@ fn every_optional_field_of_spec_tells_its_default() {
             return;
         }
         let strings = |list: &Value| -> Vec<String> {
-            list.as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+            list.as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|name| name.as_str().map(str::to_owned))
+                .collect()
         };
         let mut required = strings(&schema["required"]);
         for member in schema["oneOf"].as_array().into_iter().flatten() {

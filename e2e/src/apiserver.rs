@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use penstock_crds::schema;
 use tempfile::TempDir;
 
 use crate::process::run;
-use crate::until::START;
+use crate::until::{START, until};
 use crate::{Process, folder, parts, ports};
 
 const TOKEN: &str = "e2e-admin";
@@ -28,6 +29,18 @@ pub struct Kubectl {
     pub out: String,
     /// Standard error.
     pub err: String,
+}
+
+impl Kubectl {
+    /// Standard output of a command that must have succeeded.
+    ///
+    /// # Panics
+    /// When it did not.
+    #[track_caller]
+    pub fn expect_ok(self) -> String {
+        assert!(self.ok, "kubectl failed: {}", self.err);
+        self.out
+    }
 }
 
 impl ApiServer {
@@ -81,6 +94,20 @@ impl ApiServer {
             (answer.status.success() && answer.stdout == b"ok").then_some(())
         });
         server
+    }
+
+    /// As [`ApiServer::start`], with our resource installed and served, and a namespace `iot`.
+    #[track_caller]
+    pub fn serving_pipelines() -> Self {
+        let api = Self::start();
+        // The server refuses a definition whose CEL rules could cost too much, and one that is not structural.
+        let yaml = schema::crd_yaml().expect("the definition as YAML");
+        api.kubectl_with(&["create", "-f", "-"], &yaml).expect_ok();
+        let established = ["wait", "--for=condition=Established", "--timeout=30s", "crd", schema::CRD_NAME];
+        api.kubectl(&established).expect_ok();
+        until("the resource is served", START, || api.kubectl(&["get", "ipl"]).ok.then_some(()));
+        api.kubectl(&["create", "namespace", "iot"]).expect_ok();
+        api
     }
 
     /// Path of a kubeconfig of an administrator.

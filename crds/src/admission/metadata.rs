@@ -61,8 +61,7 @@ pub(super) fn check(object: &mut Value, problems: &mut Vec<Problem>) {
         for (key, value) in entries {
             qualified(key, &below("metadata", field), problems);
             if values && let Some(value) = value.as_str() {
-                let path = below(&below("metadata", field), key);
-                matching(value, LABEL_VALUE, 63, &path, problems);
+                matching(value, LABEL_VALUE, 63, &below("metadata", field), problems);
             }
         }
     }

@@ -31,6 +31,9 @@ pub fn admit(mut object: Value) -> Result<IngestPipeline, Vec<Problem>> {
     let mut problems = Vec::new();
     metadata::check(&mut object, &mut problems);
     structural::check(&object, schema, &mut problems);
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
     if problems.is_empty() {
         cel::check(&object, &mut problems);
     }

@@ -69,8 +69,8 @@ pub use workload::{
     printcolumn(
         name = "Endpoints",
         type_ = "string",
-        json_path = ".status.endpoints[*].url",
-        description = "Where senders reach it."
+        json_path = ".status.endpointSummary",
+        description = "Names and ports of the endpoints."
     ),
     printcolumn(
         name = "Replicas",

@@ -1,8 +1,9 @@
 //! Every CEL rule of the resource: combinations that can never work. The API server refuses them at admission, and
 //! [`crate::admission`] does the same offline.
 //!
-//! A message is `what is wrong; what to do`. No rule looks at the old object: a change back must always be admitted.
-//! `has(…)` is false for `null`, which the server prunes.
+//! A message is `what is wrong; what to do`. None names the culprit in a list: the server takes the name of an element
+//! that a rule finds for unbounded, and refuses the cost. Offline it is found by other means. No rule looks at the old
+//! object: a change back must always be admitted. `has(…)` is false for `null`, which the server prunes.
 
 use serde_json::{Value, json};
 
@@ -18,8 +19,6 @@ struct Rule {
     rule: String,
     wrong: &'static str,
     advice: String,
-    /// CEL that says what is wrong and names the culprit.
-    culprit: Option<String>,
 }
 
 fn rule(
@@ -28,22 +27,14 @@ fn rule(
     advice: impl Into<String>,
     rule: impl Into<String>,
 ) -> Rule {
-    Rule { field, rule: rule.into(), wrong, advice: advice.into(), culprit: None }
+    Rule { field, rule: rule.into(), wrong, advice: advice.into() }
 }
 
 impl Rule {
-    fn naming(mut self, culprit: &str) -> Self {
-        self.culprit = Some(culprit.to_owned());
-        self
-    }
-
     fn into_json(self) -> Value {
         let mut json = json!({"rule": self.rule, "message": format!("{}; {}", self.wrong, self.advice)});
         if !self.field.is_empty() {
             json["fieldPath"] = json!(self.field);
-        }
-        if let Some(culprit) = self.culprit {
-            json["messageExpression"] = json!(format!("{culprit} + '; {}'", self.advice));
         }
         json
     }
@@ -76,30 +67,20 @@ pub(crate) fn spec() -> Value {
             "a route takes from an endpoint that is not declared",
             "declare it in endpoints, or correct the name",
             "self.routes.all(r, r.from.all(s, self.endpoints.exists(e, e.name == s.endpoint)))",
-        )
-        .naming(
-            "'route ' + self.routes.filter(r, !r.from.all(s, self.endpoints.exists(e, e.name == s.endpoint)))[0].name \
-             + ' takes from an endpoint that is not declared'",
         ),
         rule(
             ".routes",
             "a route has a source that does not fit its endpoint",
             "give topicFilter for mqtt, path for http and coap, and neither for udp",
-            format!("self.routes.all(r, r.from.all(s, self.endpoints.all(e, e.name != s.endpoint || ({shape}))))"),
-        )
-        .naming(&format!(
-            "'route ' + self.routes.filter(r, !r.from.all(s, self.endpoints.all(e, e.name != s.endpoint || \
-             ({shape}))))[0].name + ' has a source that does not fit its endpoint'"
-        )),
+            format!(
+                "self.routes.all(r, r.from.all(s, self.endpoints.all(e, e.name != s.endpoint || ({shape}))))"
+            ),
+        ),
         rule(
             ".routes",
             "a route leads to a topic that is not declared",
             "declare it in topics, or correct the name",
             "self.routes.all(r, self.topics.exists(t, t.name == r.to.topic))",
-        )
-        .naming(
-            "'route ' + self.routes.filter(r, !self.topics.exists(t, t.name == r.to.topic))[0].name \
-             + ' leads to a topic that is not declared'",
         ),
         rule(
             ".delivery.deadLetter.topic",
@@ -113,10 +94,7 @@ pub(crate) fn spec() -> Value {
             "two endpoints share a port and a transport",
             "give each its own port (mqtt and http are on TCP, udp and coap on UDP)",
             format!("self.endpoints.all(e, {shared})"),
-        )
-        .naming(&format!(
-            "'endpoint ' + self.endpoints.filter(e, !({shared}))[0].name + ' shares its port and transport with another'"
-        )),
+        ),
         rule(
             ".endpoints",
             "a udp endpoint without acknowledgement cannot give more than AtMostOnce",

@@ -25,6 +25,10 @@ pub struct IngestPipelineStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 0, max = 16), transform = bounds::keyed_by_name)]
     pub endpoints: Option<Vec<EndpointStatus>>,
+    /// The endpoints in short, 'mqtt:1883,rest:8080', for lists: a printer column shows one value only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub endpoint_summary: Option<String>,
     /// The topics as the brokers have them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 0, max = 64), transform = bounds::keyed_by_name)]
