@@ -17,7 +17,7 @@ help: ## Show this list
 check: debian ## Format, clippy with warnings as errors, pure tests (a minute or two when warm)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo test --workspace --lib --bins
+	cargo test --workspace --lib --bins --test generated --test manifests --test properties
 
 .PHONY: test
 test: parts ## Everything: clippy, pure tests, and the tests against real parts

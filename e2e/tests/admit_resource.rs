@@ -50,8 +50,8 @@ fn kubectl_explains_every_level_in_the_words_of_the_types() {
     assert!(silent.is_empty(), "{silent:#?}");
     let endpoint = words(&api.kubectl(&["explain", "ipl.spec.endpoints"]).expect_ok());
     assert!(endpoint.contains("port <integer> -required-"), "{endpoint}");
-    let qos = api.kubectl(&["explain", "ipl.spec.delivery.qos"]).expect_ok();
-    assert!(qos.contains("AtMostOnce, AtLeastOnce, ExactlyOnce"), "{qos}");
+    let qos = words(&api.kubectl(&["explain", "ipl.spec.delivery.qos"]).expect_ok());
+    assert!(qos.contains("AtMostOnce AtLeastOnce ExactlyOnce"), "{qos}");
 }
 
 fn get(api: &ApiServer, path: &str) -> String {

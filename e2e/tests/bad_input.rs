@@ -156,6 +156,7 @@ fn with_credentials(kafka: &Kafka, topic: &str) -> Sidecar {
 fn assert_held_until_allowed(kafka: &Kafka, topic: &str, sidecar: &Sidecar) {
     curl(sidecar.http(), "/v1/p/d/telemetry", &["-d", "x"]).assert_problem(503);
     sidecar.wait_log("ACLs");
+    assert!(!sidecar.is_ready());
     kafka.allow("telemetry", &["Write"], topic);
     until("it may now", SOON * 2, || {
         (curl(sidecar.http(), "/v1/p/d/telemetry", &["-d", "x"]).status == 200).then_some(())
@@ -169,8 +170,7 @@ fn a_topic_one_may_not_write_is_said_and_takes_nothing() {
     let (topic, other) = (kafka.create_topic("forbidden", 1), kafka.create_topic("allowed", 1));
     kafka.allow("telemetry", &["Describe"], &topic);
     kafka.allow("telemetry", &["Describe", "Write"], &other);
-    let mut sidecar = with_credentials(&kafka, &topic);
-    sidecar.wait_ready();
+    let sidecar = with_credentials(&kafka, &topic);
     assert_held_until_allowed(&kafka, &topic, &sidecar);
 }
 
