@@ -287,9 +287,10 @@ fn is_a(value: &Value, expected: &str) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
+        // Beyond this, the server has a number with a fraction.
+        "integer" => value.is_i64(),
         "number" => value.is_number(),
-        "integer or string" => value.is_string() || value.is_i64() || value.is_u64(),
+        "integer or string" => value.is_string() || value.is_i64(),
         _ => true,
     }
 }
@@ -300,6 +301,7 @@ pub(super) fn name_of(value: &Value) -> &'static str {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
         Value::Number(number) if number.is_f64() => "a number with a fraction",
+        Value::Number(number) if number.is_u64() && !number.is_i64() => "a number beyond 64 bits",
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
