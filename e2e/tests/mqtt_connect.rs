@@ -153,6 +153,17 @@ fn a_second_connection_takes_the_place_of_the_first() {
 }
 
 #[test]
+fn a_taken_place_publishes_its_will() {
+    let kafka = Kafka::shared();
+    let (sidecar, topic) = sidecar("takenwill", |pipeline| pipeline);
+    let mut connect = Connect::new(Version::V311, "same");
+    connect.will = Some((TOPIC.to_owned(), b"taken over".to_vec(), 1));
+    let (_first, _) = Raw::mqtt_with(sidecar.mqtt(), &connect);
+    let _second = Raw::mqtt(sidecar.mqtt(), Version::V311, "same");
+    until("the Will in the topic", SOON, || (kafka.read(&topic).len() == 1).then_some(()));
+}
+
+#[test]
 fn a_will_is_published_when_the_client_is_lost_and_not_when_it_leaves() {
     let kafka = Kafka::shared();
     let (sidecar, topic) = sidecar("will", |pipeline| pipeline);

@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 #[cfg(feature = "dev-broker")]
 use std::path::Path;
 use std::path::PathBuf;
@@ -235,9 +235,8 @@ async fn serve_edge(
     serve: Serve,
     started: impl FnOnce(&Arc<Edge>, SocketAddr),
 ) -> Result<(), Failure> {
-    let address =
-        serve.admin.unwrap_or_else(|| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), config.admin_port));
-    let admin = admin::listen(address).await?;
+    let admin = admin::listen(serve.admin, config.admin_port)?;
+    let address = admin.local_addr().map_err(|error| Failure::Machine("the admin port".to_owned(), error))?;
     let requests = Requests::listen(serve.control.as_deref())
         .map_err(|error| Failure::Machine("cannot listen for signals or on --control".to_owned(), error))?;
     let edge = Edge::start(config, &serve.references)?;

@@ -1,7 +1,7 @@
 //! Listening and accepting.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,27 +28,31 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
-/// Listens on all addresses, IPv6 and IPv4, or on loopback only.
+/// Listens on all addresses, or on loopback only: 127.0.0.1, which is what `localhost` is on every image.
 pub fn listen(endpoint: &str, port: u16, loopback: bool) -> Result<TcpListener, ListenError> {
-    let six = IpAddr::V6(if loopback { Ipv6Addr::LOCALHOST } else { Ipv6Addr::UNSPECIFIED });
-    let four = IpAddr::V4(if loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED });
-    // Loopback means 127.0.0.1, which is what `localhost` is first on every image; all addresses means a socket for
-    // both families where the kernel has IPv6.
-    let addresses = if loopback { vec![four] } else { vec![six, four] };
-    let mut result = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
-    let mut address = SocketAddr::new(four, port);
-    for ip in addresses {
-        address = SocketAddr::new(ip, port);
-        result = bind(address);
-        match &result {
-            Err(error) if ip.is_ipv6() && error.kind() != io::ErrorKind::AddrInUse => {}
-            _ => break,
-        }
-    }
-    result.map_err(|source| ListenError { endpoint: endpoint.to_owned(), address, source })
+    let (address, bound) = if loopback {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        (address, bind(address))
+    } else {
+        bind_all(port)
+    };
+    bound.map_err(|source| ListenError { endpoint: endpoint.to_owned(), address, source })
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens on all addresses: one socket for both families where the kernel has IPv6. Says where in any case.
+pub(crate) fn bind_all(port: u16) -> (SocketAddr, io::Result<TcpListener>) {
+    let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    match bind(six) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            let four = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+            (four, bind(four))
+        }
+        bound => (six, bound),
+    }
+}
+
+/// Listens at an address. Must be called on a tokio runtime.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;

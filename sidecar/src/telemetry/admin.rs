@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
 use crate::edge::Edge;
+use crate::endpoint::listener;
 
 /// Connections at once; a probe that finds none free waits for its turn.
 const CONNECTIONS: usize = 64;
@@ -35,9 +36,13 @@ pub struct AdminError {
     source: io::Error,
 }
 
-/// Listens.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, AdminError> {
-    TcpListener::bind(address).await.map_err(|source| AdminError { address, source })
+/// Listens at `address`, or on `port` of all addresses.
+pub fn listen(address: Option<SocketAddr>, port: u16) -> Result<TcpListener, AdminError> {
+    let (address, bound) = match address {
+        Some(address) => (address, listener::bind(address)),
+        None => listener::bind_all(port),
+    };
+    bound.map_err(|source| AdminError { address, source })
 }
 
 /// Serves until it is dropped.

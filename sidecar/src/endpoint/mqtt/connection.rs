@@ -95,7 +95,7 @@ impl Connection {
         match self.place.handle().ordered() {
             Some(Order::TakenOver) => {
                 let what = "another connection uses this client identifier";
-                return Err(End::told(Reason::SessionTakenOver, what).without_will());
+                return Err(End::told(Reason::SessionTakenOver, what));
             }
             Some(Order::Close) => {
                 return Err(End::told(Reason::ServerShuttingDown, "the pod is ending").without_will());
