@@ -41,7 +41,7 @@ fn a_manifest_that_is_no_pipeline_is_refused_with_its_place() {
     refused(
         &good().set("/spec/routes/0/to/topic", "elsewhere").to_string(),
         3,
-        &["spec.routes", "route telemetry leads to a topic that is not declared"],
+        &["spec.routes[0]", "a route leads to a topic that is not declared"],
     );
     refused(
         &good().set("/spec/endpoints/0/mqtt/maximumQoS", "ExactlyOnce").to_string(),
