@@ -4,11 +4,28 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+use crate::pipeline::bounds;
 use crate::schema;
 use crate::served::UNSERVED;
 
-/// Objects that Kubernetes describes itself.
-const KUBERNETES: [&str; 2] = ["spec.edge.affinity", "spec.edge.tolerations"];
+/// Objects that are described elsewhere: by Kubernetes, or once for several places.
+const ELSEWHERE: [(&str, &str); 4] = [
+    ("spec.edge.affinity", "As in a Kubernetes Pod."),
+    ("spec.edge.tolerations", "As in a Kubernetes Pod."),
+    ("spec.edge.adapters[].resources", "As `spec.edge.resources`."),
+    ("spec.kafka.adminAuthentication", "Fields as in `spec.kafka.authentication`."),
+];
+
+/// Patterns that have a name.
+const NAMED: [(&str, &str); 7] = [
+    (bounds::LABEL, "lower-case letters, digits and '-'"),
+    (bounds::PORT_NAME, "lower-case letters, digits and single '-'"),
+    (bounds::OBJECT_NAME, "name of a Kubernetes object"),
+    (bounds::DATA_KEY, "key of a Secret or ConfigMap"),
+    (bounds::HOST_PORT, "`host:port`"),
+    (bounds::CIDR, "CIDR"),
+    (bounds::REDIS_URL, "`redis://` or `rediss://`, host, optional port and database"),
+];
 
 /// The page, in Markdown.
 #[must_use]
@@ -21,7 +38,9 @@ pub fn page() -> String {
     );
     let _ = writeln!(page, "{}\n", text(schema, "description"));
     page.push_str(
-        "A field that is left out, or `null`, has its default. Defaults are filled in when a pipeline is resolved and \
+        "`v1alpha1` may change in any minor version; the changelog says how. Nothing is renamed or taken away in silence: \
+         the API server names fields that it does not know.\n\n\
+         A field that is left out, or `null`, has its default. Defaults are filled in when a pipeline is resolved and \
          are not written into the object. Unions (\"exactly one of\") have one member set. Names of Secrets and \
          ConfigMaps are looked up in the namespace of the pipeline.\n\n",
     );
@@ -56,7 +75,10 @@ fn section(schema: &Value, path: &str, page: &mut String) {
     let needed: Vec<_> = required(schema).collect();
     for (name, field) in fields {
         let mark = if needed.contains(&name.as_str()) { "<br>required" } else { "" };
-        let meaning = text(field, "description").replace("\n\n", "<br>").replace('|', "\\|");
+        let mut meaning = text(field, "description").replace("\n\n", "<br>").replace('|', "\\|");
+        if let Some(place) = elsewhere(&format!("{path}.{name}")) {
+            let _ = write!(meaning, " {place}");
+        }
         let _ = writeln!(page, "| `{name}`{mark} | {} | {meaning} |", kind(field));
     }
     page.push('\n');
@@ -79,48 +101,65 @@ fn below(fields: &Map<String, Value>, path: &str, page: &mut String) {
             path.push_str("[]");
             inner = items;
         }
-        let foreign = KUBERNETES.iter().any(|known| path.starts_with(known));
-        if inner.get("properties").is_some() && !foreign {
+        let described = elsewhere(path.trim_end_matches("[]")).is_some();
+        if inner.get("properties").is_some() && !described {
             section(inner, &path, page);
         }
     }
 }
 
+fn elsewhere(path: &str) -> Option<&'static str> {
+    ELSEWHERE.iter().find(|(known, _)| *known == path).map(|(_, place)| *place)
+}
+
 /// Type and bounds.
 fn kind(schema: &Value) -> String {
-    let mut kind = match text(schema, "type") {
-        "array" => format!("list of {}", kind(&schema["items"])),
-        "object" => match schema.get("additionalProperties") {
-            Some(values) => format!("map of {}", kind(values)),
-            None => "object".to_owned(),
-        },
-        "" => "quantity".to_owned(),
-        name => name.to_owned(),
-    };
     if let Some(allowed) = schema["enum"].as_array() {
         let allowed: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
         return code_list(&allowed);
     }
-    let bounds =
-        [("minimum", "maximum", ""), ("minLength", "maxLength", "characters"), ("minItems", "maxItems", "")];
-    for (least, most, unit) in bounds {
-        let most = schema.get(most).filter(|most| most.as_i64() != Some(i64::MAX));
-        let range =
-            match (schema.get(least).filter(|least| least.as_i64() != Some(0) || unit.is_empty()), most) {
-                (Some(least), Some(most)) => format!("{least} to {most}"),
-                (Some(least), None) => format!("from {least}"),
-                (None, Some(most)) => format!("to {most}"),
-                (None, None) => continue,
-            };
-        let _ = write!(kind, ", {}", format!("{range} {unit}").trim_end());
+    let within = |least: &str, most: &str| range(schema.get(least), schema.get(most));
+    let (kind, bounds) = match text(schema, "type") {
+        "array" => (
+            format!("list of {}", kind(&schema["items"])),
+            format!("{} elements", within("minItems", "maxItems")),
+        ),
+        "object" => match schema.get("additionalProperties") {
+            Some(values) => {
+                (format!("map of {}", kind(values)), format!("{} entries", within("", "maxProperties")))
+            }
+            None => return "object".to_owned(),
+        },
+        "string" => ("string".to_owned(), format!("{} characters", within("minLength", "maxLength"))),
+        "" => return "quantity".to_owned(),
+        name => (name.to_owned(), within("minimum", "maximum")),
+    };
+    let mut kind = kind;
+    if bounds.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-') {
+        let _ = write!(kind, ", {bounds}");
     }
-    if let Some(most) = schema.get("maxProperties") {
-        let _ = write!(kind, ", to {most} entries");
-    }
-    if text(schema, "type") == "string" && !text(schema, "pattern").is_empty() {
-        let _ = write!(kind, ", <code>{}</code>", text(schema, "pattern").replace('|', "&#124;"));
+    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
+        match NAMED.iter().find(|(known, _)| *known == pattern) {
+            Some((_, name)) => {
+                let _ = write!(kind, ", {name}");
+            }
+            None => {
+                let _ = write!(kind, ", <code>{}</code>", pattern.replace('|', "&#124;"));
+            }
+        }
     }
     kind
+}
+
+/// `1 to 16`, `from 1`, `to 16`, or nothing.
+fn range(least: Option<&Value>, most: Option<&Value>) -> String {
+    let most = most.filter(|most| most.as_i64() != Some(i64::MAX));
+    match (least, most) {
+        (Some(least), Some(most)) => format!("{least} to {most}"),
+        (Some(least), None) => format!("from {least}"),
+        (None, Some(most)) => format!("to {most}"),
+        (None, None) => String::new(),
+    }
 }
 
 fn rules(schema: &Value) -> impl Iterator<Item = &str> {

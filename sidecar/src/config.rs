@@ -7,6 +7,7 @@ use penstock_crds::edge::{EDGE_CONFIG_VERSION, EdgeConfig};
 use penstock_crds::manifest;
 use penstock_crds::problem::Problem;
 use penstock_crds::resolve::resolve;
+use penstock_crds::standalone::left_to_operator;
 
 /// Why a configuration is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -77,10 +78,14 @@ pub fn read_edge_config(path: &Path) -> Result<EdgeConfig, ConfigError> {
     serde_json::from_value(value).map_err(|error| problem(error.to_string()))
 }
 
-/// Reads an `IngestPipeline` manifest, checks it and fills in its defaults.
+/// Reads an `IngestPipeline` manifest, checks it and fills in its defaults. What only the operator acts upon is logged.
 pub fn read_manifest(path: &Path) -> Result<EdgeConfig, ConfigError> {
     let text = read(path)?;
-    manifest::read(&text)
-        .and_then(|pipeline| resolve(&pipeline))
-        .map_err(|problems| ConfigError::Manifest { path: path.to_owned(), problems: Problems(problems) })
+    let refused = |problems| ConfigError::Manifest { path: path.to_owned(), problems: Problems(problems) };
+    let pipeline = manifest::read(&text).map_err(refused)?;
+    let config = resolve(&pipeline).map_err(refused)?;
+    for note in left_to_operator(&pipeline) {
+        tracing::info!("{note}");
+    }
+    Ok(config)
 }
