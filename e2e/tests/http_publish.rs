@@ -79,13 +79,16 @@ fn headers_of_the_sender_are_kept_and_secrets_are_not() {
 #[test]
 fn each_refusal_is_a_problem_with_its_status() {
     let (sidecar, topic) = sidecar("problems");
-    let large = "x".repeat(300_000);
+    let folder = penstock_e2e::folder::fresh("http-");
+    let file = folder.path().join("large");
+    std::fs::write(&file, "x".repeat(300_000)).unwrap();
+    let large = format!("@{}", file.display());
     let cases: [(&str, &[&str], u16); 5] = [
         ("/elsewhere", &["-d", "x"], 404),
         ("/v1//d/telemetry", &["-d", "x"], 400),
         ("/v1/a%2Fb/d/telemetry", &["-d", "x"], 400),
         (PATH, &["-X", "DELETE"], 405),
-        (PATH, &["-d", &large], 413),
+        (PATH, &["--data-binary", &large], 413),
     ];
     let mut types = Vec::new();
     for (path, arguments, status) in cases {
