@@ -80,6 +80,34 @@ fn a_broker_killed_and_restarted_under_load_loses_nothing() {
 }
 
 #[test]
+fn batches_that_a_broker_refuses_are_sent_again_in_order() {
+    let kafka = Kafka::single().start();
+    let topic = kafka.create_topic("refused", 3);
+    let sidecar = Sidecar::run(&Pipeline::telemetry(&kafka, &topic).ack_timeout(10)).start();
+    let loads = loads(&sidecar);
+    for _ in 0..2 {
+        loads.wait_acknowledged(200);
+        kafka.configure_topic(&topic, "message.timestamp.before.max.ms", "1000");
+        kafka.broker(0).stop();
+        let acknowledged = loads.settled(Duration::from_secs(1));
+        throughout("no acknowledgement", Duration::from_secs(2), || loads.acknowledged() == acknowledged);
+        let told = || loads[2].transient() + loads[3].transient();
+        let before = told();
+        // The oldest of what waits is refused now, and what came after it is not.
+        kafka.broker(0).cont();
+        until("batches are refused", SOON, || (told() > before).then_some(()));
+        loads.wait_acknowledged(200);
+        kafka.configure_topic(&topic, "message.timestamp.before.max.ms", &i64::MAX.to_string());
+    }
+    sidecar.wait_log("compare this machine's clock with the brokers'");
+    loads.wait_acknowledged(200);
+    let history = loads.finish(FINISH);
+    check(&history, &kafka.read(&topic)).assert_kept();
+    assert!(sidecar.is_ready());
+    sidecar.assert_ledger_balances();
+}
+
+#[test]
 fn a_held_message_ends_without_a_puback() {
     let kafka = Kafka::single().start();
     let topic = kafka.create_topic("held", 1);

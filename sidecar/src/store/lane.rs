@@ -220,13 +220,12 @@ impl Lane {
         // finds both, and takes the lane's number back.
         let finished = state.closed && state.due == 0;
         drop(state);
-        self.budget.give_back(bytes, 1);
         if late {
             let mut entry = Entry::default();
             entry.late(1);
             self.account.book(&mut entry);
         }
-        Completed { waker, finished }
+        Completed { waker, finished, bytes }
     }
 }
 
@@ -236,6 +235,34 @@ struct Completed {
     waker: Option<Waker>,
     /// The lane is closed and this was its last report.
     finished: bool,
+    /// What goes back to the lane's budget, with one message.
+    bytes: u64,
+}
+
+/// What a batch of reports gives back: one sum for many messages, for all connections take from the same numbers.
+#[derive(Default)]
+struct GivenBack<'a> {
+    budget: Option<&'a Arc<EndpointBudget>>,
+    bytes: u64,
+    messages: u64,
+}
+
+impl<'a> GivenBack<'a> {
+    fn add(&mut self, budget: &'a Arc<EndpointBudget>, bytes: u64) {
+        if self.budget.is_none_or(|before| !Arc::ptr_eq(before, budget)) {
+            self.settle();
+            self.budget = Some(budget);
+        }
+        self.bytes += bytes;
+        self.messages += 1;
+    }
+
+    fn settle(&mut self) {
+        if let Some(budget) = self.budget.take() {
+            budget.give_back(self.bytes, self.messages);
+        }
+        (self.bytes, self.messages) = (0, 0);
+    }
 }
 
 impl State {
@@ -300,6 +327,7 @@ impl Lanes {
         let mut finished = Vec::new();
         {
             let slab = self.slab.read();
+            let mut given_back = GivenBack::default();
             for (ticket, outcome) in reports {
                 let (key, sequence) = ticket.parts();
                 let Some(lane) = slab.get(key.0 as usize) else {
@@ -307,11 +335,13 @@ impl Lanes {
                     continue;
                 };
                 let completed = lane.complete(sequence, outcome);
+                given_back.add(&lane.budget, completed.bytes);
                 wake.extend(completed.waker);
                 if completed.finished {
                     finished.push(key.0 as usize);
                 }
             }
+            given_back.settle();
         }
         if !finished.is_empty() {
             let mut slab = self.slab.write();

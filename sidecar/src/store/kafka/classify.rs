@@ -66,6 +66,8 @@ pub(super) fn cause_of(error: Code) -> TransientCause {
         | Code::InvalidTopic
         | Code::InvalidReplicationFactor
         | Code::PolicyViolation
+        // A partition went away with messages in it.
+        | Code::BrokerDestroy
         | Code::MessageSizeTooLarge => TransientCause::TopicNotReady,
         Code::Fatal
         | Code::PurgeQueue

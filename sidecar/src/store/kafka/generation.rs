@@ -28,7 +28,7 @@ const EVENTS_PER_WAKE: usize = 64;
 /// The pause before the next producer when one failed without having stored anything; doubled each time.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// One producer, from its making to its last report.
 pub(super) struct Generation {
@@ -91,7 +91,8 @@ impl KafkaStore {
         let mut pause = Duration::ZERO;
         loop {
             rounds.fruitful = false;
-            self.take_reports_of(&generation, &mut rounds);
+            let again = !pause.is_zero();
+            self.take_reports_of(&generation, &mut rounds, again);
             self.producer.store(None);
             let failed = generation.native.fatal_error().is_some();
             drop(generation);
@@ -110,7 +111,9 @@ impl KafkaStore {
                 }
                 pause = LONGEST_PAUSE.min(pause * 2).max(PAUSE);
             };
-            tracing::info!("a new Kafka producer takes messages");
+            if !again {
+                tracing::info!("a new Kafka producer takes messages");
+            }
         }
     }
 
@@ -130,7 +133,7 @@ impl KafkaStore {
     }
 
     /// Takes reports until the generation is retired and its last report is there, or until the store ends.
-    fn take_reports_of(&self, generation: &Arc<Generation>, rounds: &mut Rounds) {
+    fn take_reports_of(&self, generation: &Arc<Generation>, rounds: &mut Rounds, again: bool) {
         let mut retired_since: Option<Instant> = None;
         let mut said = false;
         loop {
@@ -147,7 +150,7 @@ impl KafkaStore {
             if let Some((error, reason)) = fatal.as_ref().filter(|_| !said) {
                 said = true;
                 generation.retire();
-                self.health.failed_for_good(*error, reason);
+                self.health.failed_for_good(*error, reason, again);
             }
             if self.ending.load(Ordering::Acquire) {
                 return;
@@ -229,8 +232,7 @@ impl KafkaStore {
                 if let Some(news) = topic.doubt() {
                     tracing::error!("{news}");
                 }
-                // A full channel holds a wake-up already.
-                let _ = self.look.try_send(());
+                self.look_now();
                 Err(TransientCause::TopicNotReady)
             }
         }
@@ -244,6 +246,7 @@ impl KafkaStore {
             && let Some(news) = topic.suspend(error)
         {
             tracing::warn!("{news}");
+            self.look_now();
         }
     }
 }

@@ -111,9 +111,20 @@ impl Health {
         }
     }
 
-    /// The producer failed for good.
-    pub(super) fn failed_for_good(&self, error: RDKafkaErrorCode, reason: &str) {
-        tracing::error!(%error, reason, "the Kafka producer failed for good; waiting for its reports to replace it");
+    /// A record without a key was to go into a compacted topic.
+    pub(super) fn needs_key(&self, topic: &str) {
+        self.note(TransientCause::TopicNotReady, Over::Persisted(Some(topic.to_owned())), || {
+            format!("topic {topic} is compacted and takes no record without a key: give its route a key")
+        });
+    }
+
+    /// The producer failed for good; `again`: and none has stored anything since the last did.
+    pub(super) fn failed_for_good(&self, error: RDKafkaErrorCode, reason: &str, again: bool) {
+        if again {
+            tracing::debug!(%error, reason, "the next Kafka producer failed for good as well");
+        } else {
+            tracing::error!(%error, reason, "the Kafka producer failed for good; waiting for its reports to replace it");
+        }
         if !is_aftermath(error) {
             self.note(cause_of(error), Over::Persisted(None), || reason.to_owned());
         }
@@ -129,12 +140,18 @@ impl Health {
     /// Says a trouble once, until another takes its place or it is over.
     fn note(&self, cause: TransientCause, over: Over, what: impl FnOnce() -> String) {
         let mut trouble = self.trouble.lock();
-        // What is more to the point stays: a refused login also looks like brokers that cannot be reached.
-        let stays = trouble.as_ref().is_some_and(|known| {
-            known.cause == cause || (known.cause == TransientCause::KafkaUnauthorized && cause != known.cause)
-        });
-        if stays {
-            return;
+        if let Some(known) = trouble.as_mut() {
+            if known.cause == cause {
+                // That the brokers answer does not show that they also store.
+                if known.over == Over::Reached {
+                    known.over = over;
+                }
+                return;
+            }
+            // What is more to the point stays: a refused login also looks like brokers that cannot be reached.
+            if known.cause == TransientCause::KafkaUnauthorized {
+                return;
+            }
         }
         let advice = match cause {
             TransientCause::KafkaUnauthorized => {
@@ -157,6 +174,10 @@ impl Health {
 /// librdkafka's own log lines: of interest when something is looked into; what matters is said by [`Health`].
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
+        // Said by `Health::failed_for_good`.
+        RDKafkaLogLevel::Emerg if facility == "FATAL" => {
+            tracing::debug!(target: "librdkafka", facility, "{message}")
+        }
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, "{message}");
         }

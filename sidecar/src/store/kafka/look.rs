@@ -17,6 +17,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl KafkaStore {
+    /// Has the topics looked at without waiting for the next time, and then as often as while something is not well.
+    pub(super) fn look_now(&self) {
+        // A full channel holds a wake-up already.
+        let _ = self.look.try_send(());
+    }
+
     pub(super) fn look_at_topics(&self, wake: &mpsc::Receiver<()>) {
         loop {
             let all_well = self.look_once();

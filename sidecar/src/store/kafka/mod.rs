@@ -177,6 +177,7 @@ impl KafkaStore {
             return Err(SubmitError::TooLarge { limit_bytes: topic.max_message_bytes() });
         }
         if record.key.is_none() && topic.needs_key() {
+            self.health.needs_key(topic.name());
             return Err(SubmitError::Transient(TransientCause::TopicNotReady));
         }
         // As long as it is held, the report thread does not let this generation go.
@@ -238,8 +239,7 @@ impl Threads {
         let left = self.store.lanes.due();
         self.store.ending.store(true, Ordering::Release);
         self.reports.thread().unpark();
-        // A full channel has a message that wakes the thread as well.
-        let _ = self.store.look.try_send(());
+        self.store.look_now();
         let deadline = Instant::now() + END_PATIENCE;
         for thread in [self.reports, self.looks] {
             while !thread.is_finished() && Instant::now() < deadline {
@@ -261,8 +261,10 @@ impl native::Observer for Observer {
     }
 
     fn statistics(&self, json: &[u8]) {
-        if let (Some(store), Ok(statistics)) = (self.0.upgrade(), serde_json::from_slice(json)) {
-            *store.statistics.lock() = statistics;
+        match (self.0.upgrade(), serde_json::from_slice(json)) {
+            (Some(store), Ok(statistics)) => *store.statistics.lock() = statistics,
+            (_, Err(error)) => tracing::debug!(%error, "librdkafka's statistics cannot be read"),
+            (None, Ok(_)) => {}
         }
     }
 

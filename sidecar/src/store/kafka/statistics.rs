@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// A snapshot of the producer, every five seconds.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Statistics {
     /// Messages in the producer's queues.
-    #[serde(rename = "msg_cnt")]
+    #[serde(rename = "msg_cnt", deserialize_with = "count")]
     pub messages: u64,
     /// Bytes in the producer's queues.
-    #[serde(rename = "msg_size")]
+    #[serde(rename = "msg_size", deserialize_with = "count")]
     pub bytes: u64,
     /// Messages sent since the producer was made.
-    #[serde(rename = "txmsgs")]
+    #[serde(rename = "txmsgs", deserialize_with = "count")]
     pub sent_messages: u64,
     /// By broker.
     pub brokers: BTreeMap<String, BrokerStatistics>,
@@ -31,13 +31,13 @@ pub struct BrokerStatistics {
     /// `UP`, `DOWN`, ...
     pub state: String,
     /// Requests sent that wait for their answer.
-    #[serde(rename = "waitresp_cnt")]
+    #[serde(rename = "waitresp_cnt", deserialize_with = "count")]
     pub requests_waiting: u64,
     /// Requests that failed.
-    #[serde(rename = "txerrs")]
+    #[serde(rename = "txerrs", deserialize_with = "count")]
     pub request_errors: u64,
     /// Requests that got no answer in time.
-    #[serde(rename = "req_timeouts")]
+    #[serde(rename = "req_timeouts", deserialize_with = "count")]
     pub request_timeouts: u64,
     /// Round trip times, microseconds.
     pub rtt: Window,
@@ -50,7 +50,29 @@ pub struct BrokerStatistics {
 #[serde(default)]
 pub struct Window {
     /// Mean.
+    #[serde(deserialize_with = "count")]
     pub avg: u64,
     /// 99th percentile.
+    #[serde(deserialize_with = "count")]
     pub p99: u64,
+}
+
+/// librdkafka counts with signed numbers; one that is below zero for a moment must not cost the other figures.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    i64::deserialize(deserializer).map(|count| u64::try_from(count).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_odd_or_absent_costs_no_other_figure() {
+        let text = r#"{"name": "x", "msg_cnt": -1, "txmsgs": 7, "topics": {"t": {}}, "brokers": {"b": {"nodeid": -1,
+            "state": "UP", "rtt": {"avg": -5, "p99": 3, "hdrsize": 1}, "new": [1.5]}}}"#;
+        let statistics: Statistics = serde_json::from_str(text).unwrap();
+        assert_eq!((statistics.messages, statistics.sent_messages), (0, 7));
+        let broker = &statistics.brokers["b"];
+        assert_eq!((broker.node_id, broker.rtt.avg, broker.rtt.p99, broker.request_errors), (-1, 0, 3, 0));
+    }
 }

@@ -184,7 +184,7 @@ fn only_the_front_wakes_the_connection_and_only_once() {
 #[test]
 fn an_idle_lane_is_small() {
     // The mark is 6 KiB for an idle connection with everything that belongs to it.
-    assert!(size_of::<Lane>() <= 256, "{}", size_of::<Lane>());
+    assert!(size_of::<Lane>() <= 160, "{}", size_of::<Lane>());
     assert!(size_of::<Slot>() <= 112, "{}", size_of::<Slot>());
     let fixture = Fixture::new();
     let (key, lane) = fixture.open();

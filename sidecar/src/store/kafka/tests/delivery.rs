@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Error};
 
 use super::Connection;
-use crate::store::kafka::mock::{Mock, wait_until};
+use crate::store::kafka::mock::{Cluster, Mock, wait_until};
 use crate::store::{Outcome, TransientCause};
 
 #[test]
@@ -159,4 +159,15 @@ fn metadata_are_asked_for_without_making_topics() {
         assert_eq!(topic.admit(), Err(TransientCause::TopicNotReady));
         assert!(topic.obstacle().unwrap().message.contains("does not exist"));
     }
+}
+
+#[test]
+fn a_broker_that_tells_less_is_good_enough() {
+    // No topic ids and no rights in this version; the mock tells no configuration in any.
+    let cluster = Cluster::start(1);
+    cluster.apiversion(RDKafkaApiKey::Metadata, Some(0), Some(7)).unwrap();
+    let mock = Mock::on(cluster, 1, |_| {});
+    let connection = Connection::open(&mock);
+    connection.submit(1).unwrap();
+    connection.receipt(1);
 }

@@ -1,13 +1,14 @@
 //! What a broker refuses, and what is refused before it gets there.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Error};
 
 use super::Connection;
 use crate::budget::MESSAGE_OVERHEAD_BYTES;
 use crate::store::kafka::SubmitError;
-use crate::store::kafka::mock::{Mock, wait_until};
+use crate::store::kafka::mock::{Mock, PARTITIONS, wait_until};
+use crate::store::kafka::native::{ConfigDescription, TopicDescription};
 use crate::store::{Outcome, TransientCause};
 
 #[test]
@@ -142,4 +143,30 @@ fn success_in_a_topic_that_is_not_the_one_that_was_looked_at_is_not_believed() {
     assert_eq!(connection.next(), (1, Outcome::Transient(TransientCause::TopicNotReady)));
     wait_until(|| connection.submit(2).is_ok(), || "the topic is checked again");
     assert_eq!(connection.receipt(2).offset(), Some(1));
+}
+
+#[test]
+fn a_record_without_a_key_does_not_reach_a_compacted_topic() {
+    // The broker would refuse it, and the batch with it.
+    let mock = Mock::start();
+    let connection = Connection::open(&mock);
+    let topic = &mock.store.topics()[0];
+    let description = TopicDescription {
+        name: topic.name().to_owned(),
+        error: None,
+        id: None,
+        partitions: PARTITIONS,
+        replication_factor: 1,
+        may_write: None,
+    };
+    let entries = Ok(vec![("cleanup.policy".to_owned(), "compact".to_owned())]);
+    let config = ConfigDescription { name: topic.name().to_owned(), entries };
+    topic.observe(Instant::now(), &description, Some(&config));
+    let refused = connection.with_record(0, None, 1, b"1", |record, back| {
+        mock.store.submit(connection.key, &connection.lane, &connection.budget, record, back)
+    });
+    assert_eq!(refused, Err(SubmitError::Transient(TransientCause::TopicNotReady)));
+    assert!(mock.store.health().trouble().unwrap().contains("give its route a key"));
+    assert!(connection.submit(2).is_ok());
+    connection.receipt(2);
 }
