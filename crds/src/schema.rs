@@ -1,4 +1,5 @@
-//! The CustomResourceDefinition: what the derive makes of the types, brought to the form that we want to publish.
+//! The CustomResourceDefinition: what the derive makes of the types, brought to the form that we publish. Install this
+//! one, not the derive's own `IngestPipeline::crd()`.
 
 use std::sync::LazyLock;
 

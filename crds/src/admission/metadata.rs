@@ -47,8 +47,10 @@ pub(super) fn check(object: &mut Value, problems: &mut Vec<Problem>) {
         return;
     }
     match metadata.get("name").and_then(Value::as_str) {
-        None if metadata.get("generateName").is_some() => {}
-        None | Some("") => problems.push(Problem::new("metadata.name", "is missing", "it is required")),
+        // The server would make one of generateName.
+        None | Some("") => {
+            problems.push(Problem::new("metadata.name", "is missing", "give the pipeline a name"));
+        }
         Some(name) => matching(name, OBJECT_NAME, 253, "metadata.name", problems),
     }
     if let Some(namespace) = metadata.get("namespace").and_then(Value::as_str)
@@ -59,6 +61,8 @@ pub(super) fn check(object: &mut Value, problems: &mut Vec<Problem>) {
     for (field, values) in [("labels", true), ("annotations", false)] {
         let Some(entries) = metadata.get(field).and_then(Value::as_object) else { continue };
         for (key, value) in entries {
+            // The server takes capitals in the domain of an annotation only.
+            let key = if field == "annotations" { &key.to_ascii_lowercase() } else { key };
             qualified(key, &below("metadata", field), problems);
             if values && let Some(value) = value.as_str() {
                 matching(value, LABEL_VALUE, 63, &below("metadata", field), problems);
@@ -74,7 +78,7 @@ const QUALIFIED: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[
 /// A label or annotation key: an optional DNS prefix and a name of at most 63 characters.
 fn qualified(key: &str, path: &str, problems: &mut Vec<Problem>) {
     let (prefix, name) = key.rsplit_once('/').unwrap_or(("", key));
-    let fits = Regex::new(QUALIFIED).is_ok_and(|regex| regex.is_match(&key.to_ascii_lowercase()));
+    let fits = Regex::new(QUALIFIED).is_ok_and(|regex| regex.is_match(key));
     if !fits || name.len() > 63 || prefix.len() > 253 {
         let wrong = format!("'{}' is not a key of a label or annotation", key.escape_debug());
         problems.push(Problem::new(
