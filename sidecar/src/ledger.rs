@@ -315,10 +315,13 @@ mod tests {
     fn the_equation_holds_in_every_snapshot_under_load() {
         let ledger = EndpointLedger::new("mqtt");
         let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        // The watcher has looked once before the first message arrives.
+        let watched = Arc::new(std::sync::Barrier::new(5));
         let workers: Vec<_> = (0..4)
             .map(|number| {
-                let account = ledger.account(number);
+                let (account, watched) = (ledger.account(number), Arc::clone(&watched));
                 std::thread::spawn(move || {
+                    watched.wait();
                     let mut entry = Entry::default();
                     for round in 0..20_000_u64 {
                         entry.receive();
@@ -336,6 +339,7 @@ mod tests {
             let (ledger, done) = (Arc::clone(&ledger), Arc::clone(&done));
             std::thread::spawn(move || {
                 let mut snapshots = 0;
+                watched.wait();
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
                     let (columns, _) = ledger.snapshot();
                     assert!(columns.is_balanced(), "{columns:?}");
