@@ -16,6 +16,7 @@ use crate::config::{self, ConfigError};
 use crate::dev::{Broker, DevError, live, panel};
 use crate::drain::{self, Requests, StoreFailed};
 use crate::edge::{Edge, EdgeError};
+use crate::memory;
 use crate::telemetry::admin::{self, AdminError};
 use crate::telemetry::logging::{self, LogFormat};
 
@@ -217,6 +218,7 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    memory::keep_freed_memory();
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("penstock").build();
     runtime.map_err(|error| Failure::Machine("cannot start threads".to_owned(), error))

@@ -13,5 +13,6 @@ pub mod edge;
 pub mod endpoint;
 pub mod intake;
 pub mod ledger;
+mod memory;
 pub mod store;
 pub mod telemetry;
