@@ -23,8 +23,6 @@ use crate::store::{Outcome, Receipt, TransientCause};
 
 /// How long a poll for reports waits; also how soon the thread sees that it should end.
 const POLL: Duration = Duration::from_millis(100);
-/// How long the first report after a pause waits for others, so that threads and connections are woken once for all.
-const GATHER: Duration = Duration::from_micros(300);
 /// Events taken before connections are woken: enough to coalesce, few enough not to delay the first.
 const EVENTS_PER_WAKE: usize = 64;
 /// The pause before the next producer when one failed without having stored anything; doubled each time.
@@ -140,13 +138,10 @@ impl KafkaStore {
         let mut said = false;
         loop {
             let mut events = 0;
-            while events < EVENTS_PER_WAKE && generation.native.poll(Duration::ZERO, &mut rounds.reports) {
+            let mut timeout = POLL;
+            while events < EVENTS_PER_WAKE && generation.native.poll(timeout, &mut rounds.reports) {
+                timeout = Duration::ZERO;
                 events += 1;
-            }
-            if events == 0 && generation.native.poll(POLL, &mut rounds.reports) {
-                // The first after a pause: the reports of the other partitions are close behind it.
-                std::thread::park_timeout(GATHER);
-                continue;
             }
             if !rounds.reports.batches.is_empty() {
                 self.complete(rounds);
