@@ -17,6 +17,14 @@ use connections::Connections;
 use http::HttpEndpoint;
 use mqtt::MqttEndpoint;
 
+/// The slowest that a sender may be with a message, beside a fixed time for each.
+const SLOWEST_BYTES_PER_SECOND: u64 = 16_384;
+
+/// How much longer than a short message one of so many bytes may take: who is slower holds a budget for nothing.
+fn time_for(bytes: usize) -> Duration {
+    Duration::from_secs(bytes as u64 / SLOWEST_BYTES_PER_SECOND)
+}
+
 /// An endpoint of the pipeline.
 pub struct Endpoint {
     intake: Arc<Intake>,

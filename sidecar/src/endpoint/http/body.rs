@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming};
 use super::exchange::{Stop, Visit};
 use super::problem::Problem;
 use crate::budget::Reservation;
+use crate::endpoint::time_for;
 
 /// First room for a body of unknown length; it doubles. A larger body is only read if the path has a route.
 pub(super) const STEP_BYTES: usize = 16_384;
@@ -45,12 +46,17 @@ pub(super) async fn read(
 ) -> Result<Payload, Stop> {
     let mut gathered = Vec::new();
     let timeout = visit.endpoint().timeouts.body;
+    let most = length.unwrap_or(visit.endpoint().limits.max_message_bytes as usize);
+    let latest = Instant::now() + timeout + time_for(most);
     while !body.is_end_stream() {
-        let frame = match next_frame(visit, body, timeout).await {
+        let frame = match next_frame(visit, body, timeout, latest).await {
             Some(Some(Ok(frame))) => frame,
             Some(Some(Err(error))) => return Err(broken(&error)),
             Some(None) => break,
-            None => return Err(Stop::new(Problem::RequestTimeout, "the body made no progress").and_close()),
+            None => {
+                return Err(Stop::new(Problem::RequestTimeout, "the body made no progress, or too little")
+                    .and_close());
+            }
         };
         let Ok(data) = frame.into_data() else { continue };
         if gathered.is_empty() && Some(data.len()) == length {
@@ -118,15 +124,20 @@ pub(super) async fn skim(body: &mut Incoming, headers: &HeaderMap) -> bool {
 
 type Frames = Option<Result<Frame<Bytes>, hyper::Error>>;
 
-/// The next frame; none if it does not come in time.
-async fn next_frame(visit: &mut Visit, body: &mut Incoming, timeout: Duration) -> Option<Frames> {
+/// The next frame; none if it does not come within `timeout`, or by `latest`.
+async fn next_frame(
+    visit: &mut Visit,
+    body: &mut Incoming,
+    timeout: Duration,
+    latest: Instant,
+) -> Option<Frames> {
     let timer = &mut visit.seat().timer;
     let mut deadline = None;
     poll_fn(|context| {
         if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) {
             return Poll::Ready(Some(frame));
         }
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + timeout);
+        let deadline = *deadline.get_or_insert_with(|| latest.min(Instant::now() + timeout));
         timer.poll(deadline, context).map(|()| None)
     })
     .await

@@ -15,13 +15,13 @@ use tokio::net::TcpStream;
 use super::codec::{self, Frame, Malformed, Reason};
 use super::end::End;
 use crate::budget::{EndpointBudget, Reservation};
+use crate::endpoint::time_for;
 
 /// What one read takes at most, unless a packet is known to be larger. Also what a client may send before CONNECT is
 /// through (contract, rule 4).
 pub(super) const CHUNK_BYTES: usize = 16_384;
-/// How long a client may take for one packet, beside a second for each [`SLOWEST_BYTES_PER_SECOND`] of it.
+/// How long a client may take for one packet, beside the time for its length.
 const PACKET_TIMEOUT: Duration = Duration::from_secs(30);
-const SLOWEST_BYTES_PER_SECOND: u64 = 16_384;
 
 thread_local! {
     static CHUNK: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK_BYTES].into_boxed_slice());
@@ -95,8 +95,7 @@ impl Inbound {
 
     /// When a packet that has begun must be whole.
     pub(super) fn packet_deadline(&self) -> Option<Instant> {
-        let seconds = self.wanted as u64 / SLOWEST_BYTES_PER_SECOND;
-        (!self.stash.is_empty()).then(|| self.began + PACKET_TIMEOUT + Duration::from_secs(seconds))
+        (!self.stash.is_empty()).then(|| self.began + PACKET_TIMEOUT + time_for(self.wanted))
     }
 
     /// Tries again what had to wait, then reads once. Hands whole packets to `taker`.
