@@ -1,0 +1,4 @@
+//! The controller: brings what is in the cluster and in Kafka to what an `IngestPipeline` declares.
+
+pub mod finding;
+pub mod reason;

@@ -1,0 +1,3 @@
+//! The command `penstock-operator`.
+
+fn main() {}
