@@ -7,6 +7,15 @@ use serde::{Deserialize, Serialize};
 /// The version of [`EdgeConfig`] that this build writes. A sidecar refuses a version that it does not know.
 pub const EDGE_CONFIG_VERSION: u32 = 1;
 
+/// Name of the admin port in the pods.
+pub const ADMIN_PORT_NAME: &str = "penstock-admin";
+
+/// Seconds that a sidecar takes at most for reports that nobody waits for any more, at the end of its drain.
+pub const FLUSH_SECONDS: u32 = 2;
+
+/// Seconds beyond all that is planned, before a pod is killed.
+const GRACE_MARGIN_SECONDS: u32 = 5;
+
 /// A pipeline with all defaults and references resolved: the one file that configures a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -246,4 +255,21 @@ pub struct DrainConfig {
     pub accept_seconds: u32,
     /// Seconds over which clients are told to leave.
     pub client_seconds: u32,
+    /// Seconds that containers beside the sidecar may take to end. Endpoints on loopback serve them until then.
+    /// Absent: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_stop_seconds: Option<u32>,
+}
+
+impl EdgeConfig {
+    /// Seconds that a pod needs to end in order: the `terminationGracePeriodSeconds`.
+    #[must_use]
+    pub fn grace_seconds(&self) -> u32 {
+        let leaving = self.drain.client_seconds.max(self.drain.adapter_stop_seconds.unwrap_or(0));
+        self.drain.accept_seconds
+            + leaving
+            + self.delivery.ack_timeout_seconds
+            + FLUSH_SECONDS
+            + GRACE_MARGIN_SECONDS
+    }
 }

@@ -6,7 +6,8 @@ use crate::edge::{
     RouteConfig, SourceConfig, TopicConfig,
 };
 use crate::pipeline::{
-    EndpointSpec, ExposureType, IngestPipeline, JsonSchemaSource, Kafka, Protocol, Qos, RouteSpec, TopicSpec,
+    EndpointSpec, ExposureType, IngestPipeline, IngestPipelineSpec, JsonSchemaSource, Kafka, Protocol, Qos,
+    RouteSpec, TopicSpec,
 };
 use crate::problem::Problem;
 use crate::validate::{Budgets, base_path, validate};
@@ -49,10 +50,17 @@ pub fn resolve(pipeline: &IngestPipeline) -> Result<EdgeConfig, Vec<Problem>> {
         drain: DrainConfig {
             accept_seconds: bounded(drain.accept_seconds.unwrap_or(5)),
             client_seconds: bounded(drain.client_seconds.unwrap_or(30)),
+            adapter_stop_seconds: adapter_stop_seconds(spec),
         },
         max_in_flight_bytes: bounded(pod),
         admin_port: ADMIN_PORT,
     })
+}
+
+/// How long the slowest adapter may take to end.
+fn adapter_stop_seconds(spec: &IngestPipelineSpec) -> Option<u32> {
+    let adapters = spec.edge.as_ref().and_then(|edge| edge.adapters.as_ref());
+    adapters.into_iter().flatten().map(|adapter| bounded(adapter.stop_seconds.unwrap_or(10))).max()
 }
 
 /// A number that the schema keeps within the bounds of its type.

@@ -1,6 +1,7 @@
 //! What is wrong with a pipeline beyond schema and CEL: patterns, captures, keys, ports, budgets.
 
 mod limits;
+mod pods;
 mod routes;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ pub fn validate(pipeline: &IngestPipeline) -> Vec<Problem> {
     topics(spec, &mut problems);
     endpoints(spec, &mut problems);
     limits::check(spec, &mut problems);
+    pods::check(spec, &mut problems);
     routes::check(spec, &mut problems);
     problems
 }

@@ -3,6 +3,9 @@
 //! Phase 1, at SIGTERM or over the control socket (a preStop hook): not ready, still accepting, for as long as it takes
 //! load balancers to notice. Phase 2: stop listening, tell clients to leave one after the other, answer what is in
 //! flight, flush, exit. What is not answered by then is abandoned, without an acknowledgement, and counted.
+//!
+//! Containers beside the sidecar are served on loopback for longer: until SIGTERM, which kubelet sends a native sidecar
+//! when they have ended, or until their time is over, for one that does not end takes the pod's whole grace.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,12 +17,15 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
+use penstock_crds::edge::FLUSH_SECONDS;
+
 use crate::edge::Edge;
+use crate::endpoint::Reach;
 
 /// How long connections that were told to close may take.
 const CLOSE: Duration = Duration::from_secs(2);
 /// How long the producer may take for reports that nobody waits for any more.
-const FLUSH: Duration = Duration::from_secs(2);
+const FLUSH: Duration = Duration::from_secs(FLUSH_SECONDS as u64);
 /// How often the store's threads are looked at.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -107,11 +113,29 @@ pub async fn serve_until_drained(edge: &Arc<Edge>, mut requests: Requests) -> Re
     };
     edge.begin_drain();
     let drain = &edge.config().drain;
-    let quick = accept_on(request, &mut requests, Duration::from_secs(drain.accept_seconds.into())).await;
-    let client_time = if quick { Duration::ZERO } else { Duration::from_secs(drain.client_seconds.into()) };
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let start = accept_on(request, &mut requests, seconds(drain.accept_seconds)).await;
+    let client_time = if start == Start::Now { Duration::ZERO } else { seconds(drain.client_seconds) };
+    let Requests { terminate, interrupt, control: _control } = &mut requests;
+    let ends = async {
+        let adapters = match (start, drain.adapter_stop_seconds) {
+            (Start::BeforeSigterm, Some(time)) => seconds(time),
+            // Kubernetes sends SIGTERM as soon as the hook has ended.
+            (Start::BeforeSigterm, None) => {
+                heard(terminate).await;
+                Duration::ZERO
+            }
+            _ => Duration::ZERO,
+        };
+        let inside = async {
+            let _ = timeout(adapters, heard(terminate)).await;
+            send_clients_away(edge, Reach::Pod, Duration::ZERO).await;
+        };
+        tokio::join!(send_clients_away(edge, Reach::Outside, client_time), inside);
+    };
     tokio::select! {
-        () = send_clients_away(edge, client_time) => {}
-        () = interrupted(&mut requests) => tracing::warn!("interrupted: closing all connections now"),
+        () = ends => {}
+        () = heard(interrupt) => tracing::warn!("interrupted: closing all connections now"),
     }
     close(edge).await;
     let left = edge.end_store(FLUSH).await;
@@ -128,37 +152,41 @@ pub async fn serve_until_drained(edge: &Arc<Edge>, mut requests: Requests) -> Re
     Ok(())
 }
 
-/// Phase 1. Returns whether the rest should be quick.
-async fn accept_on(request: Request, requests: &mut Requests, time: Duration) -> bool {
-    let hook = match request {
-        Request::Interrupt => return true,
-        Request::Terminate => None,
-        Request::Hook(stream) => Some(stream),
-    };
-    tracing::info!(seconds = time.as_secs(), "draining: not ready, still accepting");
-    let (by_hook, mut terminated) = (hook.is_some(), false);
-    tokio::select! {
-        () = sleep(time) => {}
-        () = interrupted(requests) => return true,
-    }
-    drop(hook);
-    // Kubernetes sends SIGTERM when the hook has ended.
-    while by_hook && !terminated {
-        match requests.next().await {
-            Request::Terminate => terminated = true,
-            Request::Interrupt => return true,
-            Request::Hook(_) => {}
-        }
-    }
-    false
+/// How phase 2 begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// At the request of the hook: SIGTERM is still to come.
+    BeforeSigterm,
+    /// At SIGTERM.
+    AtSigterm,
+    /// Without waiting for clients.
+    Now,
 }
 
-/// Phase 2, until the last client has left.
-async fn send_clients_away(edge: &Edge, time: Duration) {
-    edge.stop_accepting();
+/// Phase 1.
+async fn accept_on(request: Request, requests: &mut Requests, time: Duration) -> Start {
+    let (hook, start) = match request {
+        Request::Interrupt => return Start::Now,
+        Request::Terminate => (None, Start::AtSigterm),
+        Request::Hook(stream) => (Some(stream), Start::BeforeSigterm),
+    };
+    tracing::info!(seconds = time.as_secs(), "draining: not ready, still accepting");
+    tokio::select! {
+        () = sleep(time) => {}
+        () = heard(&mut requests.interrupt) => return Start::Now,
+    }
+    // The hook ends with its stream, and Kubernetes goes on to SIGTERM.
+    drop(hook);
+    start
+}
+
+/// Phase 2 of the endpoints of one reach, until the last client has left.
+async fn send_clients_away(edge: &Edge, reach: Reach, time: Duration) {
+    edge.stop_accepting(reach);
     let ack_timeout = Duration::from_secs(edge.config().delivery.ack_timeout_seconds.into());
-    tracing::info!(seconds = time.as_secs(), "draining: clients are told to leave");
-    let all_told = edge.endpoints().iter().map(|endpoint| {
+    tracing::info!(seconds = time.as_secs(), ?reach, "draining: clients are told to leave");
+    let endpoints = edge.endpoints().iter().filter(|endpoint| endpoint.reach() == reach);
+    let all_told = endpoints.map(|endpoint| {
         let connections = Arc::clone(endpoint.connections());
         tokio::spawn(async move {
             connections.tell_to_leave(time).await;
@@ -173,15 +201,15 @@ async fn send_clients_away(edge: &Edge, time: Duration) {
 }
 
 async fn close(edge: &Edge) {
-    edge.stop_accepting();
+    Reach::ALL.iter().for_each(|reach| edge.stop_accepting(*reach));
     for endpoint in edge.endpoints() {
         endpoint.connections().close_all();
         let _ = timeout(CLOSE, endpoint.connections().emptied()).await;
     }
 }
 
-async fn interrupted(requests: &mut Requests) {
-    while requests.interrupt.recv().await.is_none() {
+async fn heard(signal: &mut Signal) {
+    while signal.recv().await.is_none() {
         std::future::pending::<()>().await;
     }
 }

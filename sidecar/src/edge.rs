@@ -11,8 +11,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::PodBudget;
-use crate::endpoint::Endpoint;
 use crate::endpoint::listener::{self, ListenError};
+use crate::endpoint::{Endpoint, Reach};
 use crate::intake::{Intake, IntakeError};
 use crate::ledger::Ledger;
 use crate::store::kafka::{KafkaStore, StartError, Threads};
@@ -52,7 +52,7 @@ pub struct Edge {
     endpoints: Vec<Endpoint>,
     ledger: Ledger,
     draining: AtomicBool,
-    stop_accepting: CancellationToken,
+    stop_accepting: [CancellationToken; 2],
 }
 
 impl Edge {
@@ -84,7 +84,7 @@ impl Edge {
             endpoints,
             ledger,
             draining: AtomicBool::new(false),
-            stop_accepting: CancellationToken::new(),
+            stop_accepting: Reach::ALL.map(|_| CancellationToken::new()),
         });
         for (index, listener) in listeners.into_iter().enumerate() {
             edge.accept(index, listener);
@@ -96,7 +96,7 @@ impl Edge {
         let edge = Arc::clone(self);
         tokio::spawn(async move {
             if let Some(endpoint) = edge.endpoints.get(index) {
-                endpoint.serve(listener, edge.stop_accepting.clone()).await;
+                endpoint.serve(listener, edge.stop_accepting[endpoint.reach() as usize].clone()).await;
             }
         });
     }
@@ -157,9 +157,9 @@ impl Edge {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Accepts nothing more.
-    pub fn stop_accepting(&self) {
-        self.stop_accepting.cancel();
+    /// Accepts nothing more from there.
+    pub fn stop_accepting(&self, reach: Reach) {
+        self.stop_accepting[reach as usize].cancel();
     }
 
     /// Whether a thread of the store has ended although nobody asked it to: nothing would be acknowledged any more.

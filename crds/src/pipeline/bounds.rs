@@ -29,6 +29,8 @@ pub const REDIS_URL: &str = r"^rediss?://([a-zA-Z0-9]([-a-zA-Z0-9._]*[a-zA-Z0-9]
 pub const CIDR: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}/([0-9]|[12][0-9]|3[0-2])|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))$";
 /// A Kubernetes quantity.
 pub const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
+/// Where a folder is mounted: absolute, and without what Kubernetes keeps for itself.
+pub const MOUNT_PATH: &str = r"^/[^:\s]+$";
 /// Name of an environment variable.
 pub const ENV_NAME: &str = "^[-._a-zA-Z][-._a-zA-Z0-9]*$";
 
@@ -63,7 +65,16 @@ pub(crate) fn map<const ENTRIES: usize, const LENGTH: usize>(schema: &mut Schema
 
 /// Bounds what Kubernetes' own types leave open.
 pub(crate) fn foreign(schema: &mut Schema) {
-    fn bound(schema: &mut Value) {
+    bound_strings_to::<1_024>(schema);
+}
+
+/// As [`foreign`], for conditions: Kubernetes lets their messages be this long.
+pub(crate) fn foreign_conditions(schema: &mut Schema) {
+    bound_strings_to::<32_768>(schema);
+}
+
+fn bound_strings_to<const LENGTH: usize>(schema: &mut Schema) {
+    fn bound<const LENGTH: usize>(schema: &mut Value) {
         let Some(object) = schema.as_object_mut() else { return };
         let kind = object.get("type").and_then(Value::as_str).or_else(|| {
             object
@@ -73,7 +84,7 @@ pub(crate) fn foreign(schema: &mut Schema) {
                 .and_then(Value::as_str)
         });
         let limit = match kind {
-            Some("string") => Some(("maxLength", 1_024)),
+            Some("string") => Some(("maxLength", LENGTH)),
             Some("array") => Some(("maxItems", 64)),
             Some("object") if object.contains_key("additionalProperties") => Some(("maxProperties", 64)),
             Some("integer") => {
@@ -86,13 +97,13 @@ pub(crate) fn foreign(schema: &mut Schema) {
             object.entry(keyword).or_insert(json!(limit));
         }
         for keyword in ["items", "additionalProperties"] {
-            object.get_mut(keyword).map(bound);
+            object.get_mut(keyword).map(bound::<LENGTH>);
         }
         let Some(Value::Object(properties)) = object.get_mut("properties") else { return };
-        properties.values_mut().for_each(bound);
+        properties.values_mut().for_each(bound::<LENGTH>);
     }
     let mut value = schema.clone().to_value();
-    bound(&mut value);
+    bound::<LENGTH>(&mut value);
     if let Ok(bounded) = Schema::try_from(value) {
         *schema = bounded;
     }

@@ -5,6 +5,7 @@
 
 #![expect(clippy::duplicated_attributes, reason = "printer columns have the same attributes each")]
 
+mod adapter;
 pub mod bounds;
 mod delivery;
 mod endpoint;
@@ -20,6 +21,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use adapter::{
+    Adapter, EmptyDir, EnvSource, EnvValue, EnvVariable, ExecProbe, HttpProbe, KeySelector, Probe,
+    ProbeAction, PullPolicy, TcpProbe,
+};
 pub use bounds::{CaSecret, NameReference, PasswordSecret, SchemaConfigMap, UsersSecret};
 pub use delivery::{DeadLetter, Delivery, Qos, Redis, Sessions, Store};
 pub use endpoint::{
@@ -31,9 +36,7 @@ pub use route::{EventTime, JsonSchemaSource, RouteSpec, SourceSpec, TargetSpec, 
 pub use scaling::{Autoscaling, AutoscalingProvider, Metric, MetricType, NetworkPolicy, NetworkPolicyMode};
 pub use status::{EndpointStatus, IngestPipelineStatus, TopicState, TopicStatus};
 pub use topic::{DeletionPolicy, Management, PartitionGrowth, TopicSpec};
-pub use workload::{
-    Adapter, Drain, Edge, EnvSource, EnvValue, EnvVariable, KeySelector, Quantity, Resources,
-};
+pub use workload::{Drain, Edge, Quantity, Resources};
 
 /// A data ingestion pipeline: endpoints that take messages in, routes that give each one a topic and a key, and Kafka,
 /// which has persisted a message before its sender is answered.
@@ -84,6 +87,13 @@ pub use workload::{
         json_path = ".status.conditions[?(@.type==\"Durable\")].status",
         priority = 1,
         description = "Whether the brokers' configuration makes an acknowledgement mean durable."
+    ),
+    printcolumn(
+        name = "Paused",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"ReconciliationPaused\")].status",
+        priority = 1,
+        description = "Whether the annotation penstock.dev/pause-reconciliation holds the operator off."
     ),
     printcolumn(
         name = "Config hash",

@@ -52,7 +52,7 @@ pub struct IngestPipelineStatus {
 }
 
 fn keyed_by_type(schema: &mut Schema) {
-    bounds::foreign(schema);
+    bounds::foreign_conditions(schema);
     schema.insert("x-kubernetes-list-type".to_owned(), json!("map"));
     schema.insert("x-kubernetes-list-map-keys".to_owned(), json!(["type"]));
 }

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::bounds::{self, DATA_KEY, ENV_NAME, IMAGE, LABEL, NameReference, OBJECT_NAME, QUANTITY};
-use super::rules;
+use super::adapter::Adapter;
+use super::bounds::{self, IMAGE, NameReference, OBJECT_NAME, QUANTITY};
 
 /// The pods that serve the endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -105,6 +105,54 @@ pub struct Resources {
 #[serde(transparent)]
 pub struct Quantity(pub String);
 
+impl Quantity {
+    /// The amount in billionths, or nothing if it is not one or too large to be one.
+    #[must_use]
+    pub fn nanos(&self) -> Option<i128> {
+        let (sign, text) = match self.0.as_bytes().first()? {
+            b'-' => (-1, &self.0[1..]),
+            b'+' => (1, &self.0[1..]),
+            _ => (1, self.0.as_str()),
+        };
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, suffix) = text.split_at(digits);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if whole.len() + fraction.len() == 0 || fraction.contains('.') {
+            return None;
+        }
+        let (factor, exponent): (i128, i32) = match suffix {
+            "" => (1, 0),
+            "n" => (1, -9),
+            "u" => (1, -6),
+            "m" => (1, -3),
+            "k" => (1, 3),
+            "M" => (1, 6),
+            "G" => (1, 9),
+            "T" => (1, 12),
+            "P" => (1, 15),
+            "E" => (1, 18),
+            "Ki" => (1 << 10, 0),
+            "Mi" => (1 << 20, 0),
+            "Gi" => (1 << 30, 0),
+            "Ti" => (1 << 40, 0),
+            "Pi" => (1 << 50, 0),
+            "Ei" => (1 << 60, 0),
+            _ => (1, suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
+        };
+        // The number is `digits * 10^-fraction`; a part below a billionth is rounded up, as Kubernetes does.
+        let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+        let exponent = exponent.checked_add(9)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+        let amount = digits.checked_mul(factor)?;
+        let scale = 10_i128.checked_pow(exponent.unsigned_abs())?;
+        let amount = if exponent < 0 {
+            -amount.checked_neg()?.div_euclid(scale)
+        } else {
+            amount.checked_mul(scale)?
+        };
+        Some(sign * amount)
+    }
+}
+
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
@@ -150,74 +198,29 @@ impl JsonSchema for Quantity {
     }
 }
 
-/// A container of your own in the edge pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::adapter()))]
-pub struct Adapter {
-    /// Name of the container.
-    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
-    pub name: String,
-    /// Its image.
-    #[schemars(length(min = 1, max = 512), regex(pattern = IMAGE))]
-    pub image: String,
-    /// What it runs. Default: the entry point of the image.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 0, max = 32), inner(length(max = 4_096)), transform = bounds::atomic)]
-    pub command: Option<Vec<String>>,
-    /// Arguments. Default: those of the image.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 0, max = 64), inner(length(max = 4_096)), transform = bounds::atomic)]
-    pub args: Option<Vec<String>>,
-    /// Environment variables. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 0, max = 64), transform = bounds::keyed_by_name)]
-    pub env: Option<Vec<EnvVariable>>,
-    /// CPU and memory. Default: none requested, none limited.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
-}
+#[cfg(test)]
+mod tests {
+    use super::Quantity;
 
-/// An environment variable, with exactly one of value and valueFrom.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EnvVariable {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = ENV_NAME))]
-    pub name: String,
-    /// Its value.
-    #[serde(flatten)]
-    pub value: EnvValue,
-}
-
-/// Value of an environment variable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum EnvValue {
-    /// As it is.
-    Value(#[schemars(length(max = 4_096))] String),
-    /// From elsewhere.
-    ValueFrom(EnvSource),
-}
-
-/// Where the value of an environment variable comes from: exactly one place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum EnvSource {
-    /// A key of a Secret in the namespace of the pipeline.
-    SecretKeyRef(KeySelector),
-    /// A key of a ConfigMap in the namespace of the pipeline.
-    ConfigMapKeyRef(KeySelector),
-}
-
-/// A key of a Secret or ConfigMap.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct KeySelector {
-    /// Name of the object.
-    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
-    pub name: String,
-    /// Its key.
-    #[schemars(length(min = 1, max = 253), regex(pattern = DATA_KEY))]
-    pub key: String,
+    #[test]
+    fn equal_amounts_are_equal_in_billionths() {
+        let nanos = |text: &str| Quantity(text.to_owned()).nanos();
+        for (one, other) in [
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("1Ki", "1024"),
+            ("1e3", "1k"),
+            ("1E3", "1000"),
+            (".5Gi", "512Mi"),
+        ] {
+            assert_eq!(nanos(one), nanos(other), "{one} {other}");
+            assert!(nanos(one).is_some(), "{one}");
+        }
+        assert_eq!(nanos("-1"), Some(-1_000_000_000));
+        assert_eq!(nanos("0.1n"), Some(1));
+        assert_eq!(nanos("1E"), Some(1_000_000_000_000_000_000_000_000_000));
+        for wrong in ["", "-", ".", "1.2.3", "Mi", "1Q", "1e", "9999999999999999999999999999999E"] {
+            assert_eq!(nanos(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -169,7 +169,7 @@ mod tests {
                 json_schema: None,
             }],
             delivery: DeliveryConfig { ack_timeout_seconds: 1, dead_letter_topic: None },
-            drain: DrainConfig { accept_seconds: 0, client_seconds: 0 },
+            drain: DrainConfig { accept_seconds: 0, client_seconds: 0, adapter_stop_seconds: None },
             max_in_flight_bytes: 1,
             admin_port: 1,
         };

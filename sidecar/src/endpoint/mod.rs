@@ -25,9 +25,24 @@ fn time_for(bytes: usize) -> Duration {
     Duration::from_secs(bytes as u64 / SLOWEST_BYTES_PER_SECOND)
 }
 
+/// Where the senders of an endpoint are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Wherever the pod can be reached from.
+    Outside,
+    /// In the pod itself, on loopback.
+    Pod,
+}
+
+impl Reach {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Outside, Self::Pod];
+}
+
 /// An endpoint of the pipeline.
 pub struct Endpoint {
     intake: Arc<Intake>,
+    reach: Reach,
     protocol: Protocol,
 }
 
@@ -49,13 +64,20 @@ impl Endpoint {
                 Protocol::Http(HttpEndpoint::new(Arc::clone(&intake), http.clone(), limits, ack_timeout))
             }
         };
-        Self { intake, protocol }
+        let reach = if config.loopback { Reach::Pod } else { Reach::Outside };
+        Self { intake, reach, protocol }
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         self.intake.ledger().name()
+    }
+
+    /// Where its senders are.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        self.reach
     }
 
     /// Its way in.

@@ -49,7 +49,7 @@ fn pipeline() -> EdgeConfig {
         }],
         routes: Vec::new(),
         delivery: DeliveryConfig { ack_timeout_seconds: 10, dead_letter_topic: None },
-        drain: DrainConfig { accept_seconds: 0, client_seconds: 0 },
+        drain: DrainConfig { accept_seconds: 0, client_seconds: 0, adapter_stop_seconds: None },
         max_in_flight_bytes: 1 << 20,
         admin_port: 1,
     }

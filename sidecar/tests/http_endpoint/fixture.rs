@@ -173,7 +173,7 @@ fn config(bootstrap_servers: &str, limits: LimitsConfig) -> EdgeConfig {
             route("checked", "/checked/{device}", Some("schema.json")),
         ],
         delivery: DeliveryConfig { ack_timeout_seconds: 10, dead_letter_topic: Some("telemetry".into()) },
-        drain: DrainConfig { accept_seconds: 0, client_seconds: 0 },
+        drain: DrainConfig { accept_seconds: 0, client_seconds: 0, adapter_stop_seconds: None },
         max_in_flight_bytes: limits.max_in_flight_bytes,
         admin_port: 0,
     }

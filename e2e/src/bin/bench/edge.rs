@@ -48,7 +48,7 @@ pub(crate) fn config(kafka: &Kafka, topic: &str) -> EdgeConfig {
             json_schema: None,
         }],
         delivery: DeliveryConfig { ack_timeout_seconds: 10, dead_letter_topic: None },
-        drain: DrainConfig { accept_seconds: 5, client_seconds: 30 },
+        drain: DrainConfig { accept_seconds: 5, client_seconds: 30, adapter_stop_seconds: None },
         max_in_flight_bytes: 256 << 20,
         admin_port: ports::free(),
     }

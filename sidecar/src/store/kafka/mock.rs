@@ -172,7 +172,7 @@ pub(crate) fn edge_config(bootstrap_servers: &str) -> EdgeConfig {
             ack_timeout_seconds: 10,
             dead_letter_topic: Some("dead-letters".to_owned()),
         },
-        drain: DrainConfig { accept_seconds: 0, client_seconds: 0 },
+        drain: DrainConfig { accept_seconds: 0, client_seconds: 0, adapter_stop_seconds: None },
         max_in_flight_bytes: 256 << 20,
         admin_port: 0,
     }
