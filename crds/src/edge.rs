@@ -262,6 +262,15 @@ pub struct DrainConfig {
 }
 
 impl EdgeConfig {
+    /// Every file that the configuration refers to.
+    pub fn references(&self) -> impl Iterator<Item = &ReferencePath> {
+        let ca = self.kafka.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+        let password = self.kafka.authentication.as_ref().map(|authentication| &authentication.password);
+        ca.into_iter()
+            .chain(password)
+            .chain(self.routes.iter().filter_map(|route| route.json_schema.as_ref()))
+    }
+
     /// Seconds that a pod needs to end in order: the `terminationGracePeriodSeconds`.
     #[must_use]
     pub fn grace_seconds(&self) -> u32 {

@@ -1,0 +1,193 @@
+//! What children exist: a watch of each kind, and what we wrote ourselves and the watch has not told yet.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use kube::core::{ApiResource, DynamicObject};
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::watcher::{self, watcher};
+use kube::runtime::{WatchStreamExt, reflector};
+use kube::{Api, Client, ResourceExt};
+use parking_lot::Mutex;
+
+use crate::names::PIPELINE_LABEL;
+use crate::plan::ChildKind;
+
+/// How long our own write counts although the watch does not show it: longer, and it was deleted since.
+pub const TRUST_OWN_WRITE: Duration = Duration::from_secs(5);
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// The children in one namespace or all.
+pub struct Cache {
+    kinds: BTreeMap<ChildKind, Kind>,
+}
+
+struct Kind {
+    store: Store<DynamicObject>,
+    /// Why the watch does not work at the moment.
+    trouble: Arc<Mutex<Option<String>>>,
+    written: Mutex<HashMap<Key, (DynamicObject, Instant)>>,
+    /// The version that our last write gave an object: as long as it has that one, nobody has changed it.
+    settled: Mutex<HashMap<Key, String>>,
+}
+
+/// What triggers reconciles: objects that have changed.
+pub type Changes = BoxStream<'static, Result<DynamicObject, watcher::Error>>;
+
+/// A child as it is.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// The newest version that we know of.
+    pub object: Arc<DynamicObject>,
+    /// Whether only our own write tells of it: then look again soon.
+    pub unconfirmed: bool,
+}
+
+/// A kind that cannot be seen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list or watch {}: {why}", kind.in_roles())]
+pub struct NotWatched {
+    /// The kind.
+    pub kind: ChildKind,
+    /// What the API server said.
+    pub why: String,
+}
+
+impl Cache {
+    /// Begins to watch children in `namespace`, or everywhere. Nothing is seen until the streams are polled.
+    #[must_use]
+    pub fn start(client: &Client, namespace: Option<&str>) -> (Self, Vec<(ApiResource, Changes)>) {
+        let mut kinds = BTreeMap::new();
+        let mut streams = Vec::new();
+        for kind in ChildKind::ALL {
+            let resource = kind.resource();
+            let api: Api<DynamicObject> = match namespace {
+                Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+                None => Api::all_with(client.clone(), &resource),
+            };
+            let writer: Writer<DynamicObject> = Writer::new(resource.clone());
+            let store = writer.as_reader();
+            let trouble = Arc::new(Mutex::new(None));
+            let (well, ill) = (Arc::clone(&trouble), Arc::clone(&trouble));
+            let changes = reflector(
+                writer,
+                watcher(api, watcher::Config::default().labels(PIPELINE_LABEL))
+                    .map_ok(|event| event.modify(|object| object.metadata.managed_fields = None)),
+            )
+            .default_backoff()
+            .touched_objects()
+            .inspect_ok(move |_| *well.lock() = None)
+            .inspect_err(move |error| {
+                tracing::warn!(kind = %kind.in_roles(), %error, "cannot watch");
+                *ill.lock() = Some(error.to_string());
+            })
+            .boxed();
+            streams.push((resource, changes));
+            let kind_cache = Kind { store, trouble, written: Mutex::default(), settled: Mutex::default() };
+            kinds.insert(kind, kind_cache);
+        }
+        (Self { kinds }, streams)
+    }
+
+    fn kind(&self, kind: ChildKind) -> Option<&Kind> {
+        self.kinds.get(&kind)
+    }
+
+    /// Waits until every kind has been seen once, at most `patience`.
+    ///
+    /// # Errors
+    /// The first kind that has not.
+    pub async fn seen(&self, patience: Duration) -> Result<(), NotWatched> {
+        let deadline = tokio::time::Instant::now() + patience;
+        for (kind, watched) in &self.kinds {
+            let ready = tokio::time::timeout_at(deadline, watched.store.wait_until_ready()).await;
+            if !matches!(ready, Ok(Ok(()))) {
+                let why = watched.trouble.lock().clone().unwrap_or_else(|| "no answer yet".to_owned());
+                return Err(NotWatched { kind: *kind, why });
+            }
+        }
+        Ok(())
+    }
+
+    /// A child, if it exists.
+    #[must_use]
+    pub fn get(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<Live> {
+        let watched = self.kind(kind)?;
+        let reference = ObjectRef::new_with(name, kind.resource()).within(namespace);
+        let stored = watched.store.get(&reference);
+        let key = (namespace.to_owned(), name.to_owned());
+        let mut written = watched.written.lock();
+        let Some((own, at)) = written.get(&key) else {
+            return stored.map(|object| Live { object, unconfirmed: false });
+        };
+        let caught_up = stored.as_ref().is_some_and(|stored| version(stored) >= version(own));
+        if caught_up || at.elapsed() > TRUST_OWN_WRITE {
+            written.remove(&key);
+            return stored.map(|object| Live { object, unconfirmed: false });
+        }
+        Some(Live { object: Arc::new(own.clone()), unconfirmed: true })
+    }
+
+    /// All children of a kind that carry the label of this pipeline.
+    #[must_use]
+    pub fn of_pipeline(&self, kind: ChildKind, namespace: &str, pipeline: &str) -> Vec<Arc<DynamicObject>> {
+        let Some(watched) = self.kind(kind) else { return Vec::new() };
+        let ours = |object: &DynamicObject| {
+            object.metadata.namespace.as_deref() == Some(namespace)
+                && object.labels().get(PIPELINE_LABEL).is_some_and(|name| name == pipeline)
+        };
+        watched.store.state_filter(ours)
+    }
+
+    /// All Deployments.
+    #[must_use]
+    pub fn deployments(&self) -> Vec<Arc<DynamicObject>> {
+        self.kind(ChildKind::Deployment).map(|watched| watched.store.state()).unwrap_or_default()
+    }
+
+    /// Notes what we wrote.
+    pub fn note_write(&self, kind: ChildKind, object: &DynamicObject) {
+        let Some(watched) = self.kind(kind) else { return };
+        let key = (object.namespace().unwrap_or_default(), object.name_any());
+        if let Some(version) = object.resource_version() {
+            watched.settled.lock().insert(key.clone(), version);
+        }
+        watched.written.lock().insert(key, (object.clone(), Instant::now()));
+    }
+
+    /// Notes that we deleted it.
+    pub fn note_delete(&self, kind: ChildKind, namespace: &str, name: &str) {
+        let Some(watched) = self.kind(kind) else { return };
+        let key = (namespace.to_owned(), name.to_owned());
+        watched.settled.lock().remove(&key);
+        watched.written.lock().remove(&key);
+    }
+
+    /// Whether nobody has changed the object since our last write.
+    #[must_use]
+    pub fn is_settled(&self, kind: ChildKind, object: &DynamicObject) -> bool {
+        let Some(watched) = self.kind(kind) else { return false };
+        let key = (object.namespace().unwrap_or_default(), object.name_any());
+        let settled = watched.settled.lock();
+        settled.get(&key).is_some_and(|version| object.resource_version().as_ref() == Some(version))
+    }
+
+    /// Forgets what was noted of children that are gone.
+    pub fn forget(&self, namespace: &str, pipeline: &str) {
+        for watched in self.kinds.values() {
+            let gone = |(of, name): &Key| of == namespace && name.starts_with(pipeline);
+            watched.settled.lock().retain(|key, _| !gone(key));
+            watched.written.lock().retain(|key, _| !gone(key));
+        }
+    }
+}
+
+/// Versions of one kind grow (KEP-5504); one that is no number is older than any.
+fn version(object: &DynamicObject) -> u64 {
+    object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
