@@ -10,6 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use penstock_e2e::{ApiServer, until};
 use penstock_operator::lease::{Lease, LeaseLost, identity};
+use penstock_operator::telemetry::Telemetry;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -19,7 +20,7 @@ const SOON: Duration = Duration::from_secs(30);
 async fn client(kubeconfig: &Path) -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    penstock_operator::client::connect(config).unwrap()
+    penstock_operator::client::connect(config, &Telemetry::default()).unwrap()
 }
 
 /// A candidate in this process, with a client of its own.
@@ -39,7 +40,8 @@ impl Candidate {
         let task = runtime.spawn({
             let (leads, identity) = (Arc::clone(&leads), identity.clone());
             async move {
-                let mut lease = Lease::new(client(&kubeconfig).await, "default", "penstock-operator", &identity);
+                let mut lease =
+                    Lease::new(client(&kubeconfig).await, "default", "penstock-operator", &identity);
                 lease.acquire().await;
                 leads.store(true, Ordering::SeqCst);
                 let ended = lease.hold(async { drop(stopped.await) }).await;

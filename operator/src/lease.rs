@@ -90,11 +90,13 @@ impl Lease {
                 tokio::time::sleep_until(until.into()).await;
                 Outcome::Waited
             }
-            Action::Read => self.in_time(self.api.get_opt(&self.name)).await.map_or(Outcome::Failed, |found| {
-                let record = found.as_ref().map(record);
-                self.last = found;
-                Outcome::Read(record)
-            }),
+            Action::Read => {
+                self.in_time(self.api.get_opt(&self.name)).await.map_or(Outcome::Failed, |found| {
+                    let record = found.as_ref().map(record);
+                    self.last = found;
+                    Outcome::Read(record)
+                })
+            }
             Action::Write(claim) => {
                 let object = self.claimed(&claim);
                 let parameters = PostParams::default();

@@ -4,3 +4,4 @@ pub mod client;
 pub mod finding;
 pub mod lease;
 pub mod reason;
+pub mod telemetry;

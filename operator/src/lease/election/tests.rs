@@ -199,9 +199,8 @@ struct Fate {
 fn fates() -> impl Strategy<Value = Vec<Fate>> {
     let time = || prop_oneof![6 => 0_u64..40, 2 => 0_u64..3_000, 1 => 0_u64..15_000];
     let pause = prop_oneof![20 => Just(0_u64), 1 => 0_u64..20_000];
-    let fate = (time(), time(), prop::bool::weighted(0.9), prop::bool::weighted(0.9), pause).prop_map(
-        |(there, back, arrives, answered, pause)| Fate { there, back, arrives, answered, pause },
-    );
+    let fate = (time(), time(), prop::bool::weighted(0.9), prop::bool::weighted(0.9), pause)
+        .prop_map(|(there, back, arrives, answered, pause)| Fate { there, back, arrives, answered, pause });
     prop::collection::vec(fate, 1..120)
 }
 
@@ -298,7 +297,9 @@ impl Simulation {
         let name = self.candidates[candidate].election.identity().to_owned();
         let answer = match &self.candidates[candidate].calls[call].0 {
             Action::Read => Outcome::Read(self.lease.clone()),
-            Action::Write(claim) if claim.replaces == self.lease.as_ref().map(|lease| lease.version.clone()) => {
+            Action::Write(claim)
+                if claim.replaces == self.lease.as_ref().map(|lease| lease.version.clone()) =>
+            {
                 self.versions += 1;
                 let written = record(self.versions, &name);
                 self.lease = Some(written.clone());
