@@ -175,6 +175,9 @@ fn make_keys(folder: &Path) {
         "/CN=penstock-e2e",
         "-addext",
         "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        // rustls takes no certificate of an authority for one of a server.
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
     ]);
     openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "service-accounts.key"]);
     openssl(&["ec", "-in", "service-accounts.key", "-pubout", "-out", "service-accounts.pub"]);

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use penstock_e2e::{Kafka, Pipeline, Sidecar, sidecar};
+use penstock_operator::telemetry::calls::{Answer, Call};
+use penstock_operator::telemetry::metrics::Metrics;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -75,28 +77,44 @@ fn the_tour_of_the_readme_is_the_quickstart() {
     assert!(lines(&quickstart).join("\n").contains(lines(yaml).join("\n").trim_end()), "{yaml}");
 }
 
-#[test]
-fn the_metrics_page_names_what_is_served_and_nothing_else() {
-    let kafka = Kafka::shared();
-    let sidecar = Sidecar::run(&Pipeline::telemetry(kafka, &kafka.create_topic("metrics", 1))).start();
-    let served: BTreeSet<_> = sidecar
-        .metrics()
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE "))
+/// The names of the metrics in an OpenMetrics text.
+fn served(metrics: &str) -> BTreeSet<String> {
+    let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types
         .map(|line| {
             let (name, kind) = line.split_once(' ').unwrap();
             if kind == "counter" { format!("{name}_total") } else { name.to_owned() }
         })
-        .collect();
+        .collect()
+}
+
+/// The names of the metrics in the part `heading` of the page.
+fn documented(heading: &str) -> BTreeSet<String> {
     let page = fs::read_to_string(root().join("docs/reference/metrics.md")).unwrap();
-    let documented: BTreeSet<_> = page
-        .lines()
-        .filter(|line| line.starts_with("| `penstock_"))
+    let (_, part) = page.split_once(&format!("\n## {heading}\n")).unwrap();
+    let part = part.split("\n## ").next().unwrap();
+    let cells = part.lines().filter(|line| line.starts_with("| `penstock_"));
+    cells
         .filter_map(|line| line.split('|').nth(1))
         .flat_map(|cell| cell.split('`').skip(1).step_by(2))
         .map(str::to_owned)
-        .collect();
-    assert_eq!(documented, served);
+        .collect()
+}
+
+#[test]
+fn the_metrics_page_names_what_a_sidecar_serves_and_nothing_else() {
+    let kafka = Kafka::shared();
+    let sidecar = Sidecar::run(&Pipeline::telemetry(kafka, &kafka.create_topic("metrics", 1))).start();
+    assert_eq!(documented("The sidecar"), served(&sidecar.metrics()));
+}
+
+#[test]
+fn the_metrics_page_names_what_an_operator_serves_and_nothing_else() {
+    let metrics = Metrics::default();
+    // Those without a call are not served.
+    metrics.api_call(Call { verb: "get", resource: "secrets" }, Answer::None);
+    metrics.kafka_call("describe_topics", None);
+    assert_eq!(documented("The operator"), served(&metrics.encode().unwrap()));
 }
 
 #[test]

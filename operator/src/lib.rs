@@ -3,12 +3,15 @@
 pub mod api_error;
 pub mod apply;
 pub mod cache;
+pub mod client;
 pub mod dereference;
 pub mod drift;
 pub mod finding;
+pub mod lease;
 pub mod names;
 pub mod ownership;
 pub mod plan;
 pub mod reason;
 pub mod rollout;
 pub mod status;
+pub mod telemetry;

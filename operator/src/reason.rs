@@ -4,7 +4,7 @@
 use std::fmt;
 
 /// What has to happen before a reason goes away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Remedy {
     /// Nothing: all is well.
     None,

@@ -17,6 +17,7 @@ use crate::dev::{Broker, DevError, live, panel};
 use crate::drain::{self, Requests, StoreFailed};
 use crate::edge::{Edge, EdgeError};
 use crate::memory;
+use crate::telemetry::Telemetry;
 use crate::telemetry::admin::{self, AdminError};
 use crate::telemetry::logging::{self, LogFormat};
 
@@ -245,7 +246,7 @@ async fn serve_edge(
     for endpoint in &edge.config().endpoints {
         tracing::info!(endpoint = endpoint.name, port = endpoint.port, "listening");
     }
-    tokio::spawn(admin::serve(admin, Arc::clone(&edge)));
+    tokio::spawn(admin::serve(admin, Arc::new(Telemetry::new(&edge))));
     started(&edge, address);
     drain::serve_until_drained(&edge, requests).await?;
     Ok(())

@@ -1,6 +1,7 @@
-//! The admin port: probes, metrics and ledger. It only reads.
+//! The admin port: probes, metrics, and what else a program says of itself. It only reads. Sidecar and operator share it.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,14 +18,30 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::metrics::Metrics;
-use crate::edge::Edge;
 use crate::endpoint::listener;
 
 /// Connections at once; a probe that finds none free waits for its turn.
 const CONNECTIONS: usize = 64;
 /// How long a connection may be idle or slow before it is closed.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a program tells on its admin port.
+pub trait Program: Send + Sync + 'static {
+    /// Paths of [`Program::json`].
+    const PAGES: &'static [&'static str];
+
+    /// Why nothing should be sent here now (`/readyz`); none when it should.
+    fn unready(&self) -> Option<String>;
+
+    /// The OpenMetrics text of now (`/metrics`).
+    ///
+    /// # Errors
+    /// When a metric cannot be written.
+    fn metrics(&self) -> Result<String, fmt::Error>;
+
+    /// The JSON text of a page of the program's own.
+    fn json(&self, path: &str) -> Option<String>;
+}
 
 /// Where the admin port listens, and why it does not.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +63,7 @@ pub fn listen(address: Option<SocketAddr>, port: u16) -> Result<TcpListener, Adm
 }
 
 /// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
-    let metrics = Arc::new(Metrics::new(Arc::clone(&edge)));
+pub async fn serve<P: Program>(listener: TcpListener, program: Arc<P>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -59,10 +75,10 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
                 continue;
             }
         };
-        let (edge, metrics) = (Arc::clone(&edge), Arc::clone(&metrics));
+        let program = Arc::clone(&program);
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let response = answer(&request, &edge, &metrics);
+                let response = answer(&request, &*program);
                 async move { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
@@ -76,7 +92,7 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, edge: &Edge, metrics: &Metrics) -> Response<Full<Bytes>> {
+fn answer<P: Program>(request: &Request<Incoming>, program: &P) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
     const JSON: &str = "application/json";
     if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -85,21 +101,26 @@ fn answer(request: &Request<Incoming>, edge: &Edge, metrics: &Metrics) -> Respon
         return response;
     }
     match request.uri().path() {
-        // It answers, so it lives; whether Kafka does is nobody's reason to restart this pod.
+        // It answers, so it lives; whether Kafka or the API server does is nobody's reason to restart this pod.
         "/livez" | "/startupz" => respond(StatusCode::OK, TEXT, "ok\n"),
-        "/readyz" => match edge.unready() {
+        "/readyz" => match program.unready() {
             None => respond(StatusCode::OK, TEXT, "ok\n"),
             Some(reason) => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
         },
-        "/ledger" => respond(StatusCode::OK, JSON, edge.ledger().as_json().to_string()),
-        "/metrics" => match metrics.encode() {
+        "/metrics" => match program.metrics() {
             Ok(text) => {
                 respond(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text)
             }
             Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be written\n"),
         },
-        "/" => respond(StatusCode::OK, TEXT, "/livez /startupz /readyz /ledger /metrics\n"),
-        _ => respond(StatusCode::NOT_FOUND, TEXT, "see / for what is here\n"),
+        "/" => {
+            let pages = ["/livez", "/startupz", "/readyz", "/metrics"].iter().chain(P::PAGES);
+            respond(StatusCode::OK, TEXT, pages.fold(String::new(), |list, page| list + *page + "\n"))
+        }
+        path => match program.json(path) {
+            Some(json) => respond(StatusCode::OK, JSON, json),
+            None => respond(StatusCode::NOT_FOUND, TEXT, "see / for what is here\n"),
+        },
     }
 }
 
