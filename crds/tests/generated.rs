@@ -39,7 +39,8 @@ fn crd_template(yaml: &str) -> String {
     let name = format!("  name: {}\n", schema::CRD_NAME);
     let (head, body) = yaml.split_once(&name).unwrap();
     let labels = "  labels:\n    {{- include \"penstock.labels\" . | nindent 4 }}\n";
-    let keep = "  {{- if .Values.crds.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n";
+    let keep =
+        "  {{- if .Values.crds.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n";
     let (comment, head) = head.split_once('\n').unwrap();
     format!("{comment}\n{{{{- if .Values.crds.enabled }}}}\n{head}{name}{labels}{keep}{body}{{{{- end }}}}\n")
 }

@@ -60,7 +60,12 @@ fn argo_cd_sees_what_kstatus_sees() {
             "not acted",
         ),
         ("no conditions", pipeline(seen(vec![])), "Progressing", "not ready"),
-        ("on its way", pipeline(seen(vec![unready(), on_the_way()])), "Progressing", "RollingOut: what is so"),
+        (
+            "on its way",
+            pipeline(seen(vec![unready(), on_the_way()])),
+            "Progressing",
+            "RollingOut: what is so",
+        ),
         ("a left-over outvotes", pipeline(seen(vec![ready(), on_the_way()])), "Progressing", "RollingOut"),
         ("stalled", pipeline(seen(vec![unready(), stalled()])), "Degraded", "NameConflict: what is so"),
         ("stalled and ready", pipeline(seen(vec![ready(), stalled()])), "Degraded", "NameConflict"),

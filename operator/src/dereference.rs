@@ -1,9 +1,10 @@
 //! The first step: what the pipeline refers to, read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, Client};
 use penstock_crds::edge::ReferencePath;
 use penstock_crds::pipeline::{IngestPipelineSpec, JsonSchemaSource};
 
@@ -51,25 +52,17 @@ pub fn references(spec: &IngestPipelineSpec) -> Vec<Reference> {
 /// What was read.
 #[derive(Clone, Default)]
 pub struct Dereferenced {
-    /// Contents of Secrets, by path. ConfigMaps are only looked at.
-    secrets: BTreeMap<String, Vec<u8>>,
-    /// `uid/resourceVersion` of each object, by `secrets/NAME` or `configmaps/NAME`.
-    versions: BTreeMap<String, String>,
-    /// Of those, what edge pods read at their start only.
+    /// ConfigMaps are only looked at.
+    secrets: Vec<Secret>,
+    /// `uid/resourceVersion` of what edge pods read at their start only, by `secrets/NAME` or `configmaps/NAME`.
     rolling: BTreeMap<String, String>,
 }
 
 impl Dereferenced {
-    /// The content of a Secret's key.
+    /// The Secrets.
     #[must_use]
-    pub fn secret(&self, path: &ReferencePath) -> Option<&[u8]> {
-        self.secrets.get(&path.0).map(Vec::as_slice)
-    }
-
-    /// The version of the object that `path` is in.
-    #[must_use]
-    pub fn version(&self, path: &ReferencePath) -> Option<&str> {
-        self.versions.get(object(path)?.0).map(String::as_str)
+    pub fn secrets(&self) -> &[Secret] {
+        &self.secrets
     }
 
     /// Versions of what rolls the pods.
@@ -82,7 +75,7 @@ impl Dereferenced {
 impl std::fmt::Debug for Dereferenced {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Never the contents.
-        f.debug_struct("Dereferenced").field("versions", &self.versions).finish_non_exhaustive()
+        f.debug_struct("Dereferenced").field("rolling", &self.rolling).finish_non_exhaustive()
     }
 }
 
@@ -165,18 +158,15 @@ pub async fn dereference(
             objects.insert(at.to_owned(), found);
         }
         let Some(found) = objects.get(at) else { continue };
-        let Some(content) = found.data.get(key) else {
+        if !found.keys.contains(key) {
             let (name, key) = (name.to_owned(), key.to_owned());
             return Err(DereferenceError::NoKey { field: field.clone(), kind, name, key });
-        };
-        read.versions.insert(at.to_owned(), found.version.clone());
+        }
         if *rolls_pods {
             read.rolling.insert(at.to_owned(), found.version.clone());
         }
-        if kind == "Secret" {
-            read.secrets.insert(path.0.clone(), content.clone());
-        }
     }
+    read.secrets = objects.into_values().filter_map(|object| object.secret).collect();
     Ok(read)
 }
 
@@ -187,31 +177,31 @@ fn object(path: &ReferencePath) -> Option<(&str, &str)> {
 
 struct Object {
     version: String,
-    data: BTreeMap<String, Vec<u8>>,
+    keys: BTreeSet<String>,
+    secret: Option<Secret>,
+}
+
+impl Object {
+    fn new(meta: &ObjectMeta, keys: BTreeSet<String>, secret: Option<Secret>) -> Self {
+        let part = |part: &Option<String>| part.clone().unwrap_or_default();
+        Self { version: format!("{}/{}", part(&meta.uid), part(&meta.resource_version)), keys, secret }
+    }
 }
 
 async fn get(client: &Client, namespace: &str, kind: &str, name: &str) -> Result<Option<Object>, ApiError> {
-    let version = |uid: Option<String>, version: Option<String>| {
-        format!("{}/{}", uid.unwrap_or_default(), version.unwrap_or_default())
-    };
     if kind == "Secret" {
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let found = api.get_opt(name).await.map_err(|error| ApiError::new("get", "secrets", name, &error))?;
-        return Ok(found.map(|secret| Object {
-            version: version(secret.uid(), secret.resource_version()),
-            data: secret.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect(),
+        return Ok(found.map(|secret| {
+            let keys = secret.data.iter().flatten().map(|(key, _)| key.clone()).collect();
+            Object::new(&secret.metadata.clone(), keys, Some(secret))
         }));
     }
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await.map_err(|error| ApiError::new("get", "configmaps", name, &error))?;
-    Ok(found.map(|map| Object {
-        version: version(map.uid(), map.resource_version()),
-        data: map
-            .data
-            .into_iter()
-            .flatten()
-            .map(|(key, value)| (key, value.into_bytes()))
-            .chain(map.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0)))
-            .collect(),
+    Ok(found.map(|map| {
+        let text = map.data.iter().flatten().map(|(key, _)| key.clone());
+        let keys = text.chain(map.binary_data.iter().flatten().map(|(key, _)| key.clone())).collect();
+        Object::new(&map.metadata, keys, None)
     }))
 }

@@ -1,3 +1,7 @@
 //! The command `penstock-operator`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    penstock_operator::cli::main()
+}

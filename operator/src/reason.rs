@@ -62,8 +62,6 @@ reasons! {
     RollingOut: Progress,
     /// The pipeline is seen, and nothing is known of this part yet.
     Pending: Progress,
-    /// A rollout after an operator upgrade waits for those of other pipelines.
-    WaitingForUpgrade: Progress,
     /// Topics are being created or changed.
     ChangingTopics: Progress,
 

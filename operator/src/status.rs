@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use penstock_crds::pipeline::{EndpointStatus, IngestPipelineStatus, TopicStatus};
 
 use crate::finding::{Finding, Truth};
+use crate::names::PIPELINE_LABEL;
 use crate::reason::{Reason, Remedy};
 
 /// How long something outside the pipeline may be wrong before the pipeline counts as stalled.
@@ -60,6 +61,26 @@ pub struct Found {
     pub selector: String,
     /// Hash of the configuration, when pods are to run it.
     pub config_hash: Option<String>,
+}
+
+impl Found {
+    /// Nothing, of the pipeline `name`.
+    #[must_use]
+    pub fn nothing(name: &str) -> Self {
+        Self {
+            obstacle: None,
+            topics_ready: None,
+            edge_available: None,
+            durable: None,
+            require_durable: false,
+            note: None,
+            endpoints: None,
+            topics: None,
+            replicas: None,
+            selector: format!("{PIPELINE_LABEL}={name}"),
+            config_hash: None,
+        }
+    }
 }
 
 /// The verdict on the whole pipeline.

@@ -4,7 +4,7 @@
 //! what is stored can be compared with what is planned ([`crate::drift`]).
 
 mod access;
-mod deployment;
+pub(crate) mod deployment;
 mod pod;
 pub(crate) mod scaling;
 

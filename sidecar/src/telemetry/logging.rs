@@ -8,7 +8,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// What is logged unless `PENSTOCK_LOG` says otherwise. The protocol library of dev mode takes a Kafka client that
 /// closes its connection for an error; what matters of its broker is logged by `dev`.
-const DEFAULT_FILTER: &str = "warn,penstock_sidecar=info,tansu_broker=off,tansu_service=off,tansu_sans_io=off,\
+const DEFAULT_FILTER: &str = "warn,penstock_sidecar=info,penstock_operator=info,tansu_broker=off,tansu_service=off,tansu_sans_io=off,\
                               tansu_storage=off,tansu_auth=off";
 
 /// The variable that takes a `tracing` filter, such as `penstock_sidecar=debug`.

@@ -1,0 +1,61 @@
+//! Where senders reach the endpoints, for status. Pure.
+
+use kube::core::DynamicObject;
+use penstock_crds::pipeline::{EndpointSpec, EndpointStatus, ExposureType, IngestPipelineSpec, Protocol};
+use serde_json::Value;
+
+use crate::names::service;
+
+/// The endpoints with their addresses; `live` finds the Service of a name, for the address of a load balancer.
+#[must_use]
+pub fn endpoints(
+    spec: &IngestPipelineSpec,
+    namespace: &str,
+    pipeline: &str,
+    live: impl Fn(&str) -> Option<std::sync::Arc<DynamicObject>>,
+) -> Vec<EndpointStatus> {
+    let of = |endpoint: &EndpointSpec| {
+        let exposure = endpoint.exposure.as_ref().and_then(|exposure| exposure.type_);
+        let service = service(pipeline, &endpoint.name);
+        let host = match exposure {
+            Some(ExposureType::Pod) => "localhost".to_owned(),
+            Some(ExposureType::LoadBalancer) => live(&service)
+                .and_then(|service| balancer(&service))
+                .unwrap_or_else(|| format!("{service}.{namespace}.svc")),
+            None | Some(ExposureType::ClusterIp | ExposureType::NodePort) => {
+                format!("{service}.{namespace}.svc")
+            }
+        };
+        EndpointStatus {
+            name: endpoint.name.clone(),
+            protocol: Some(endpoint.protocol.name().to_owned()),
+            url: Some(format!("{}://{host}:{}{}", scheme(endpoint), endpoint.port, path(endpoint))),
+        }
+    };
+    spec.endpoints.iter().map(of).collect()
+}
+
+/// `mqtt:1883,rest:8080`.
+#[must_use]
+pub fn summary(spec: &IngestPipelineSpec) -> String {
+    let short = |endpoint: &EndpointSpec| format!("{}:{}", endpoint.name, endpoint.port);
+    spec.endpoints.iter().map(short).collect::<Vec<_>>().join(",")
+}
+
+fn scheme(endpoint: &EndpointSpec) -> &'static str {
+    endpoint.protocol.name()
+}
+
+fn path(endpoint: &EndpointSpec) -> &str {
+    match &endpoint.protocol {
+        Protocol::Http(http) => http.base_path.as_deref().unwrap_or_default(),
+        _ => "",
+    }
+}
+
+fn balancer(service: &DynamicObject) -> Option<String> {
+    let first = service.data.pointer("/status/loadBalancer/ingress/0")?;
+    let text = |key| first.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let host = text("hostname").or_else(|| text("ip"))?;
+    Some(if host.contains(':') { format!("[{host}]") } else { host.to_owned() })
+}
