@@ -8,12 +8,17 @@
 pub mod apiserver;
 pub mod checker;
 pub mod clients;
+pub mod cluster;
 pub mod crowd;
 pub mod folder;
+pub mod image;
 pub mod kafka;
+pub mod kubectl;
 pub mod load;
 pub mod parts;
 pub mod pipeline;
+mod pki;
+pub mod place;
 pub mod ports;
 pub mod process;
 pub mod raw;
@@ -22,6 +27,8 @@ pub mod sidecar;
 pub mod until;
 
 pub use apiserver::ApiServer;
+pub use cluster::Cluster;
+pub use image::Image;
 pub use kafka::Kafka;
 pub use pipeline::Pipeline;
 pub use process::Process;
