@@ -1,5 +1,6 @@
 //! The harness's own cluster works: a real node, pods, names, Services, images, Kafka by name, and nothing left behind.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,8 +9,9 @@ use std::time::Duration;
 use penstock_e2e::checker::check;
 use penstock_e2e::load::Plan;
 use penstock_e2e::load::wire::Version;
+use penstock_e2e::process::run;
 use penstock_e2e::until::SOON;
-use penstock_e2e::{Cluster, Image, Kafka, Pipeline, sidecar, until};
+use penstock_e2e::{Cluster, Image, Kafka, Pipeline, folder, sidecar, until};
 use serde_json::json;
 
 const BUSYBOX: &str = "penstock.local/busybox:1";
@@ -141,6 +143,23 @@ fn a_sidecar_in_a_pod_acknowledges_what_kafka_has() {
     let records = kafka.read(&topic);
     assert!(records.len() >= 400, "{}", records.len());
     check(&history, &records).assert_kept();
+}
+
+#[test]
+fn an_image_holds_one_program_its_shared_objects_and_certificates_as_the_containerfiles_say() {
+    let program = sidecar::binary();
+    let image = Image::of_program(&program);
+    let held: BTreeSet<_> = image.paths().map(str::to_owned).collect();
+    let other = |path: &&String| !path.starts_with("/lib");
+    let rest: Vec<_> = held.iter().filter(other).collect();
+    assert_eq!(rest, ["/bin/penstock-sidecar", "/etc/ssl/certs/ca-certificates.crt"]);
+
+    let folder = folder::fresh("layout-");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/layout.sh");
+    run(Command::new(script).arg(&program).arg(folder.path()));
+    let listed = run(Command::new("find").args([".", "-type", "f"]).current_dir(folder.path()));
+    let laid_out: BTreeSet<_> = listed.lines().map(|path| path.trim_start_matches('.').to_owned()).collect();
+    assert_eq!(held, laid_out);
 }
 
 #[test]
