@@ -1,4 +1,4 @@
-//! The harness: starts real parts (Apache Kafka, etcd with kube-apiserver, the sidecar), loads them, breaks them, and
+//! The harness: starts real parts (Apache Kafka, a Kubernetes API or a whole cluster, the sidecar), loads them, breaks them, and
 //! proves with a ledger checker that nothing acknowledged was lost or reordered.
 //!
 //! Everything is synchronous to the test: a call returns when what it promises is so, and panics with the reason and
