@@ -1,5 +1,5 @@
-//! The harness: starts real parts (Apache Kafka, a Kubernetes API or a whole cluster, the sidecar), loads them, breaks them, and
-//! proves with a ledger checker that nothing acknowledged was lost or reordered.
+//! The harness: starts real parts (Apache Kafka, a Kubernetes API or a whole cluster, the sidecar), loads them, breaks
+//! them, and proves with a ledger checker that nothing acknowledged was lost or reordered.
 //!
 //! Everything is synchronous to the test: a call returns when what it promises is so, and panics with the reason and
 //! the end of the part's log when it does not become so in time. All parts die with the test process.
