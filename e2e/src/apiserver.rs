@@ -1,6 +1,6 @@
 //! A real Kubernetes API without nodes: etcd and kube-apiserver, ready in about two seconds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use penstock_crds::schema;
 use tempfile::TempDir;
@@ -125,8 +125,8 @@ impl ApiServer {
     }
 
     /// Path of a kubeconfig of an administrator.
-    pub fn kubeconfig(&self) -> &Path {
-        self.kubectl.kubeconfig()
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.kubectl.kubeconfig().to_owned()
     }
 
     /// Runs kubectl and returns what it said, whether it succeeded or not.
