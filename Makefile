@@ -44,7 +44,7 @@ dev: build ## Serve docs/examples/quickstart.yaml with an embedded broker until 
 	@e2e/demo.sh --serve
 
 .PHONY: parts
-parts: ## Install Debian packages, build or fetch Kafka, etcd, kube-apiserver and the Python clients
+parts: ## Install Debian packages; build or fetch Kafka, Kubernetes and what else tests start (15 minutes once)
 	e2e/parts/build.sh
 
 .PHONY: debian
@@ -59,6 +59,15 @@ bench: ## Measure CPU, rate, latency and memory beside a bare producer, mosquitt
 	cargo build --release -p penstock-sidecar -p penstock-e2e --no-default-features --bins
 	@echo "== measurement: leave the machine alone meanwhile"
 	"$(CARGO_TARGET_DIR)/release/bench" $(BENCH_ARGS)
+
+.PHONY: image
+image: debian ## Write the container images, as OCI image layouts in tar files, into target/images (no container engine)
+	cargo build --release -p penstock-sidecar -p penstock-operator -p penstock-e2e --no-default-features --bins
+	"$(CARGO_TARGET_DIR)/release/image" sidecar operator
+
+.PHONY: cluster
+cluster: parts build ## Hold a Kubernetes cluster of one node until Ctrl-C (as root; nothing of it stays)
+	"$(CARGO_TARGET_DIR)/debug/cluster"
 
 .PHONY: generate
 generate: debian ## Write the CRD and its reference page from the types (tests fail while they are stale)

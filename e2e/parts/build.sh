@@ -2,7 +2,7 @@
 # Builds or fetches the real parts that the tests start, each into its own folder of the cache, named by version:
 #   ${PENSTOCK_CACHE:-$HOME/.cache/penstock}/parts/NAME-VERSION/
 # A folder that is there is whole (it is renamed into place at the end), so a second run takes a moment.
-#   build.sh [debian] [etcd] [kubernetes] [kafka] [clients] [cargo-deny]
+#   build.sh [debian] [kafka] [clients] [etcd] [kubernetes] [node] [containerd] [helm] [coredns] [metrics-server] [cargo-deny]
 # The default is all of them but the last.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -46,7 +46,7 @@ part() {
   exec 9>&-
 }
 
-go_build() { # MODULE-FOLDER OUTPUT-FOLDER [-ldflags-additions] PACKAGE...
+go_build() { # MODULE-FOLDER OUTPUT-FOLDER LDFLAGS-ADDITIONS [GO-FLAG...] PACKAGE...
   local folder=$1 out=$2 flags=$3
   shift 3
   (cd "$here/$folder" && CGO_ENABLED=0 go build -mod=readonly -trimpath -p 2 -ldflags "-s -w $flags" -o "$out/" "$@")
@@ -61,14 +61,42 @@ build_etcd() {
   go_build etcd "$1" "" .
 }
 
-build_kubernetes() {
+# The API alone is a part of its own, so that tests that need no node wait for less.
+build_kubernetes() { kubernetes_programs "$1" kube-apiserver kubectl; }
+build_node() { kubernetes_programs "$1" kube-controller-manager kube-scheduler kubelet kube-proxy; }
+
+kubernetes_programs() { # OUTPUT-FOLDER PROGRAM...
   local v=k8s.io/component-base/version
   local major=${KUBERNETES#v}
-  local minor=${major#*.}
+  local minor=${major#*.} out=$1
+  shift
   pinned kubernetes/go.mod "k8s.io/kubernetes $KUBERNETES" || return 1
-  go_build kubernetes "$1" \
+  go_build kubernetes "$out" \
     "-X $v.gitVersion=$KUBERNETES -X $v.gitMajor=${major%%.*} -X $v.gitMinor=${minor%%.*} -X $v.gitTreeState=clean" \
-    k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl
+    "${@/#/k8s.io/kubernetes/cmd/}"
+}
+
+build_containerd() {
+  local module=github.com/containerd/containerd/v2
+  pinned containerd/go.mod "$module $CONTAINERD" || return 1
+  go_build containerd "$1" "-X $module/version.Version=$CONTAINERD" -tags "no_btrfs no_devmapper no_zfs" \
+    $module/cmd/containerd $module/cmd/containerd-shim-runc-v2 $module/cmd/ctr
+}
+
+build_helm() {
+  local module=helm.sh/helm/v3
+  pinned helm/go.mod "$module $HELM" || return 1
+  go_build helm "$1" "-X $module/internal/version.version=$HELM" $module/cmd/helm
+}
+
+build_coredns() {
+  pinned coredns/go.mod "github.com/coredns/coredns $COREDNS" || return 1
+  go_build coredns "$1" "" github.com/coredns/coredns
+}
+
+build_metrics_server() {
+  pinned metrics-server/go.mod "sigs.k8s.io/metrics-server $METRICS_SERVER" || return 1
+  go_build metrics-server "$1" "" sigs.k8s.io/metrics-server/cmd/metrics-server
 }
 
 build_kafka() {
@@ -111,12 +139,17 @@ install_debian() {
   esac
 }
 
-[ $# -gt 0 ] || set -- debian kafka clients etcd kubernetes
+[ $# -gt 0 ] || set -- debian kafka clients etcd kubernetes node containerd helm coredns metrics-server
 for name in "$@"; do
   case $name in
     debian) install_debian ;;
     etcd) part etcd "$ETCD" build_etcd ;;
     kubernetes) part kubernetes "$KUBERNETES" build_kubernetes ;;
+    node) part node "$KUBERNETES" build_node ;;
+    containerd) part containerd "$CONTAINERD" build_containerd ;;
+    helm) part helm "$HELM" build_helm ;;
+    coredns) part coredns "$COREDNS" build_coredns ;;
+    metrics-server) part metrics-server "$METRICS_SERVER" build_metrics_server ;;
     kafka) part kafka "$KAFKA" build_kafka ;;
     cargo-deny) part cargo-deny "$CARGO_DENY" build_cargo_deny ;;
     clients) part clients "$CLIENTS" build_clients ;;

@@ -1,59 +1,49 @@
 //! A real Kubernetes API without nodes: etcd and kube-apiserver, ready in about two seconds.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
 use penstock_crds::schema;
 use tempfile::TempDir;
 
-use crate::process::run;
+use crate::kubectl::{self, Client, Kubectl};
+use crate::pki::Authority;
+use crate::place::Place;
 use crate::until::{START, until};
 use crate::{Process, folder, parts, ports};
-
-const TOKEN: &str = "e2e-admin";
 
 /// etcd and kube-apiserver on free ports, with an administrator's kubeconfig.
 pub struct ApiServer {
     // Dropped, and so killed, in this order.
-    apiserver: Process,
+    _apiserver: Process,
     _etcd: Process,
-    folder: TempDir,
+    kubectl: Client,
+    _folder: TempDir,
 }
 
-/// What kubectl said.
-#[derive(Debug)]
-pub struct Kubectl {
-    /// Whether it succeeded.
-    pub ok: bool,
-    /// Standard output.
-    pub out: String,
-    /// Standard error.
-    pub err: String,
+/// etcd and kube-apiserver: how to start them, here or as the head of a whole cluster.
+pub(crate) struct Plan<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) folder: &'a Path,
+    /// With a certificate `server`, and `admin` for who sees and may do all.
+    pub(crate) authority: &'a Authority,
+    pub(crate) address: &'a str,
+    pub(crate) port: u16,
+    /// Ports of etcd, for clients and for peers.
+    pub(crate) etcd: (u16, u16),
+    /// Arguments of kube-apiserver beside those that every use needs.
+    pub(crate) arguments: Vec<String>,
 }
 
-impl Kubectl {
-    /// Standard output of a command that must have succeeded.
-    ///
-    /// # Panics
-    /// When it did not.
+impl Plan<'_> {
+    /// Starts both and waits until the server says that it is ready. Returns kube-apiserver, etcd, and kubectl as the
+    /// administrator.
     #[track_caller]
-    pub fn expect_ok(self) -> String {
-        assert!(self.ok, "kubectl failed: {}", self.err);
-        self.out
-    }
-}
-
-impl ApiServer {
-    /// Starts both and waits until the server says that it is ready.
-    #[track_caller]
-    pub fn start() -> Self {
-        let folder = folder::fresh("api-");
-        let path = folder.path();
-        make_keys(path);
-        let (client, peer, secure) = (ports::free(), ports::free(), ports::free());
-        let etcd = Process::start(
+    pub(crate) fn start(self) -> (Process, Process, Client) {
+        let (client, peer) = self.etcd;
+        let etcd = Process::start_in(
+            self.place,
             "etcd",
-            path,
+            self.folder,
             parts::file("etcd", "etcd"),
             [
                 "--data-dir=etcd".to_owned(),
@@ -64,36 +54,60 @@ impl ApiServer {
                 format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
                 format!("--initial-cluster=default=http://127.0.0.1:{peer}"),
             ],
+            &[],
         );
-        let apiserver = Process::start(
-            "kube-apiserver",
-            path,
-            parts::file("kubernetes", "kube-apiserver"),
-            [
-                format!("--etcd-servers=http://127.0.0.1:{client}"),
-                format!("--secure-port={secure}"),
-                "--bind-address=127.0.0.1".to_owned(),
-                "--advertise-address=127.0.0.1".to_owned(),
+        let keys = self.authority.folder().display();
+        let mut arguments = vec![
+            format!("--etcd-servers=http://127.0.0.1:{client}"),
+            format!("--secure-port={}", self.port),
+            format!("--bind-address={}", self.address),
+            format!("--advertise-address={}", self.address),
+            format!("--tls-cert-file={keys}/server.crt"),
+            format!("--tls-private-key-file={keys}/server.key"),
+            format!("--client-ca-file={keys}/ca.crt"),
+            format!("--service-account-key-file={keys}/service-accounts.pub"),
+            format!("--service-account-signing-key-file={keys}/service-accounts.key"),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+        ];
+        arguments.extend(self.arguments);
+        let program = parts::file("kubernetes", "kube-apiserver");
+        let mut apiserver =
+            Process::start_in(self.place, "kube-apiserver", self.folder, program, arguments, &[]);
+        let server = format!("https://{}:{}", self.address, self.port);
+        let kubeconfig = kubectl::write_kubeconfig(self.authority, "admin", &server);
+        let kubectl = Client::new(self.place.clone(), kubeconfig);
+        apiserver.until("/readyz answers ok", START, || {
+            let answer = kubectl.run(&["get", "--raw", "/readyz"]);
+            (answer.ok && answer.out == "ok").then_some(())
+        });
+        (apiserver, etcd, kubectl)
+    }
+}
+
+impl ApiServer {
+    /// Starts both and waits until the server says that it is ready.
+    #[track_caller]
+    pub fn start() -> Self {
+        let folder = folder::fresh("api-");
+        let authority = Authority::new(folder.path().join("keys"));
+        authority.issue("server", "/CN=kube-apiserver", &["DNS:localhost", "IP:127.0.0.1"]);
+        authority.issue("admin", "/O=system:masters/CN=admin", &[]);
+        let (apiserver, etcd, kubectl) = Plan {
+            place: &Place::here(),
+            folder: folder.path(),
+            authority: &authority,
+            address: "127.0.0.1",
+            port: ports::free(),
+            etcd: (ports::free(), ports::free()),
+            arguments: vec![
                 // Nobody reaches this server through the `kubernetes` Service, which refuses loopback addresses.
                 "--endpoint-reconciler-type=none".to_owned(),
-                "--tls-cert-file=server.crt".to_owned(),
-                "--tls-private-key-file=server.key".to_owned(),
-                "--token-auth-file=tokens.csv".to_owned(),
-                "--service-account-key-file=service-accounts.pub".to_owned(),
-                "--service-account-signing-key-file=service-accounts.key".to_owned(),
-                "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-                "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
                 "--authorization-mode=RBAC".to_owned(),
             ],
-        );
-        std::fs::write(path.join("kubeconfig"), kubeconfig(secure)).expect("a kubeconfig");
-        let mut server = Self { apiserver, _etcd: etcd, folder };
-        let kubeconfig = server.kubeconfig();
-        server.apiserver.until("/readyz answers ok", START, || {
-            let answer = kubectl_command(&kubeconfig).args(["get", "--raw", "/readyz"]).output().ok()?;
-            (answer.status.success() && answer.stdout == b"ok").then_some(())
-        });
-        server
+        }
+        .start();
+        Self { _apiserver: apiserver, _etcd: etcd, kubectl, _folder: folder }
     }
 
     /// As [`ApiServer::start`], with our resource installed and served, and a namespace `iot`.
@@ -112,87 +126,18 @@ impl ApiServer {
 
     /// Path of a kubeconfig of an administrator.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.path().join("kubeconfig")
+        self.kubectl.kubeconfig().to_owned()
     }
 
     /// Runs kubectl and returns what it said, whether it succeeded or not.
     #[track_caller]
     pub fn kubectl(&self, arguments: &[&str]) -> Kubectl {
-        said(kubectl_command(&self.kubeconfig()).args(arguments).output().expect("kubectl runs"))
+        self.kubectl.run(arguments)
     }
 
     /// As [`ApiServer::kubectl`], with `input` on its standard input (for `-f -`).
     #[track_caller]
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Kubectl {
-        let mut command = kubectl_command(&self.kubeconfig());
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("kubectl starts");
-        let mut stdin = child.stdin.take().expect("a piped standard input");
-        let input = input.as_bytes().to_vec();
-        let writer = std::thread::spawn(move || std::io::Write::write_all(&mut stdin, &input));
-        let output = child.wait_with_output().expect("kubectl ends");
-        // A kubectl that refused early does not read everything.
-        let _ = writer.join().expect("no panic in the writer");
-        said(output)
+        self.kubectl.run_with(arguments, input)
     }
-}
-
-fn said(output: Output) -> Kubectl {
-    Kubectl {
-        ok: output.status.success(),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
-
-fn kubectl_command(kubeconfig: &Path) -> Command {
-    let mut command = Command::new(parts::file("kubernetes", "kubectl"));
-    // The discovery cache of kubectl would outlive the server and be shared by concurrent tests.
-    let cache = kubeconfig.with_file_name("kubectl-cache");
-    command.arg("--kubeconfig").arg(kubeconfig).arg("--cache-dir").arg(cache);
-    command
-}
-
-fn make_keys(folder: &Path) {
-    let openssl = |arguments: &[&str]| {
-        run(Command::new(parts::program("openssl")).args(arguments).current_dir(folder));
-    };
-    openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "30",
-        "-keyout",
-        "server.key",
-        "-out",
-        "server.crt",
-        "-subj",
-        "/CN=penstock-e2e",
-        "-addext",
-        "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        // rustls takes no certificate of an authority for one of a server.
-        "-addext",
-        "basicConstraints=critical,CA:FALSE",
-    ]);
-    openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "service-accounts.key"]);
-    openssl(&["ec", "-in", "service-accounts.key", "-pubout", "-out", "service-accounts.pub"]);
-    std::fs::write(folder.join("tokens.csv"), format!("{TOKEN},admin,admin,\"system:masters\"\n"))
-        .expect("a token file");
-}
-
-fn kubeconfig(port: u16) -> String {
-    format!(
-        "apiVersion: v1
-kind: Config
-clusters: [{{name: e2e, cluster: {{server: \"https://127.0.0.1:{port}\", certificate-authority: server.crt}}}}]
-users: [{{name: admin, user: {{token: {TOKEN}}}}}]
-contexts: [{{name: e2e, context: {{cluster: e2e, user: admin}}}}]
-current-context: e2e
-"
-    )
 }

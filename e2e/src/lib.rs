@@ -1,5 +1,5 @@
-//! The harness: starts real parts (Apache Kafka, etcd with kube-apiserver, the sidecar), loads them, breaks them, and
-//! proves with a ledger checker that nothing acknowledged was lost or reordered.
+//! The harness: starts real parts (Apache Kafka, a Kubernetes API or a whole cluster, the sidecar), loads them, breaks
+//! them, and proves with a ledger checker that nothing acknowledged was lost or reordered.
 //!
 //! Everything is synchronous to the test: a call returns when what it promises is so, and panics with the reason and
 //! the end of the part's log when it does not become so in time. All parts die with the test process.
@@ -8,12 +8,17 @@
 pub mod apiserver;
 pub mod checker;
 pub mod clients;
+pub mod cluster;
 pub mod crowd;
 pub mod folder;
+pub mod image;
 pub mod kafka;
+pub mod kubectl;
 pub mod load;
 pub mod parts;
 pub mod pipeline;
+mod pki;
+pub mod place;
 pub mod ports;
 pub mod process;
 pub mod raw;
@@ -22,6 +27,8 @@ pub mod sidecar;
 pub mod until;
 
 pub use apiserver::ApiServer;
+pub use cluster::Cluster;
+pub use image::Image;
 pub use kafka::Kafka;
 pub use pipeline::Pipeline;
 pub use process::Process;

@@ -13,7 +13,8 @@ pub fn cache() -> PathBuf {
 
 /// The pinned version of a part, by its name in `parts/versions.env`.
 pub fn version(name: &str) -> &'static str {
-    let wanted = name.to_uppercase();
+    // What makes a whole cluster of Kubernetes' API is of its version.
+    let wanted = if name == "node" { "KUBERNETES".to_owned() } else { name.to_uppercase().replace('-', "_") };
     VERSIONS
         .lines()
         .filter_map(|line| line.split_once('='))

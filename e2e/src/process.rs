@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::place::Place;
 use crate::until::until;
 
 /// A running part, in a process group of its own. It is killed when this is dropped, and by the kernel when the test
@@ -43,11 +44,28 @@ impl Process {
         arguments: impl IntoIterator<Item = S>,
         environment: &[(&str, &str)],
     ) -> Self {
+        Self::start_in(&Place::here(), name, folder, program, arguments, environment)
+    }
+
+    /// As [`Process::start_with`], elsewhere.
+    #[track_caller]
+    pub fn start_in<S: AsRef<std::ffi::OsStr>>(
+        place: &Place,
+        name: &str,
+        folder: &Path,
+        program: impl AsRef<std::ffi::OsStr>,
+        arguments: impl IntoIterator<Item = S>,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let log = folder.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log).expect("a log file for the part");
         // setpriv (util-linux) asks for SIGKILL at the death of the parent, and then becomes the program.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program.as_ref()).args(arguments).current_dir(folder);
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .args(place.entered(folder, program.as_ref()))
+            .args(arguments)
+            .current_dir(folder);
         command.envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(output.try_clone().expect("a second handle")).stderr(output);
         command.process_group(0);

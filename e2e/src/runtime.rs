@@ -3,11 +3,19 @@
 use std::future::Future;
 use std::sync::LazyLock;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(start);
+
+/// A runtime whose threads are started by this one.
+pub(crate) fn start() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime for the harness")
-});
+}
+
+/// The runtime of what happens on this machine; see [`crate::place::Place`] for others.
+pub(crate) fn handle() -> Handle {
+    RUNTIME.handle().clone()
+}
 
 /// Runs a future to its end.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {

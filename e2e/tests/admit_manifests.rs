@@ -7,7 +7,7 @@ use std::path::Path;
 
 use penstock_crds::manifest;
 use penstock_e2e::ApiServer;
-use penstock_e2e::apiserver::Kubectl;
+use penstock_e2e::kubectl::Kubectl;
 
 /// The manifests of a folder, by name; the comment `# at:` names the field to blame.
 fn folder(name: &str) -> BTreeMap<String, String> {

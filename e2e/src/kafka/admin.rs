@@ -10,6 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::Metadata;
 
 use super::Kafka;
+use crate::place::Place;
 use crate::runtime::wait;
 use crate::until::{START, until};
 
@@ -48,17 +49,16 @@ impl TopicSpec {
 /// The harness's own administrator, through the plain listeners.
 pub(super) struct Admin {
     bootstrap: String,
+    place: Place,
     client: AdminClient<DefaultClientContext>,
 }
 
 impl Admin {
-    pub(super) fn new(bootstrap: String) -> Self {
-        let client = ClientConfig::new()
-            .set("bootstrap.servers", &bootstrap)
-            .set("reconnect.backoff.max.ms", "250")
-            .create()
-            .expect("an admin client");
-        Self { bootstrap, client }
+    pub(super) fn new(bootstrap: String, place: &Place) -> Self {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &bootstrap).set("reconnect.backoff.max.ms", "250");
+        let client = place.inside(|| config.create().expect("an admin client"));
+        Self { bootstrap, place: place.clone(), client }
     }
 
     pub(super) fn bootstrap(&self) -> &str {
@@ -67,7 +67,8 @@ impl Admin {
 
     fn metadata(&self) -> Option<Metadata> {
         // All topics: asking for one by name could create it on brokers that auto-create.
-        self.client.inner().fetch_metadata(None, REQUEST).ok()
+        // A broker that it tells of may get its thread, and so its network, from ours.
+        self.place.inside(|| self.client.inner().fetch_metadata(None, REQUEST).ok())
     }
 }
 

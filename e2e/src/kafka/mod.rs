@@ -14,6 +14,7 @@ pub use self::admin::TopicSpec;
 pub use self::node::Broker;
 use self::node::{NodePlan, Role};
 pub use self::records::{Record, read};
+use crate::place::Place;
 use crate::{folder, ports};
 
 /// What the logs of a measured cluster may need until old segments go.
@@ -29,7 +30,7 @@ pub struct User {
 }
 
 /// What to start; ends in [`Builder::start`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Builder {
     brokers: usize,
     min_isr: usize,
@@ -37,6 +38,27 @@ pub struct Builder {
     steady: bool,
     users: Vec<User>,
     settings: Vec<(String, String)>,
+    site: Site,
+}
+
+/// Where nodes run and how they are reached.
+#[derive(Clone)]
+struct Site {
+    place: Place,
+    address: String,
+    /// The name that clients under test are given for the address.
+    host: String,
+}
+
+impl Site {
+    fn here() -> Self {
+        Self { place: Place::here(), address: "127.0.0.1".to_owned(), host: "127.0.0.1".to_owned() }
+    }
+
+    /// A port of a node: one of those that are free here, or in a network of our own the given one.
+    fn port(&self, own: u16) -> u16 {
+        if self.place.is_here() { ports::free() } else { own }
+    }
 }
 
 /// A running cluster.
@@ -44,6 +66,7 @@ pub struct Kafka {
     brokers: Vec<Broker>,
     _controller: Option<Broker>,
     admin: admin::Admin,
+    site: Site,
     secured: bool,
     replication: usize,
     // Last: the processes above are killed before their folders go.
@@ -60,6 +83,7 @@ impl Kafka {
             steady: false,
             users: Vec::new(),
             settings: Vec::new(),
+            site: Site::here(),
         }
     }
 
@@ -76,14 +100,19 @@ impl Kafka {
 
     /// `bootstrap.servers` for the clients under test: the SASL listeners where there are users.
     pub fn bootstrap(&self) -> String {
-        let servers: Vec<_> = self
-            .brokers
-            .iter()
-            .map(|broker| {
-                format!("127.0.0.1:{}", if self.secured { broker.sasl_port() } else { broker.port() })
-            })
-            .collect();
+        let ports = self.brokers.iter().map(|broker| self.client_port(broker));
+        let servers: Vec<_> = ports.map(|port| format!("{}:{port}", self.site.host)).collect();
         servers.join(",")
+    }
+
+    fn client_port(&self, broker: &Broker) -> u16 {
+        if self.secured { broker.sasl_port() } else { broker.port() }
+    }
+
+    /// All ports of the brokers.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        let secured = self.brokers.iter().filter(|_| self.secured).map(Broker::sasl_port);
+        self.brokers.iter().map(Broker::port).chain(secured).collect()
     }
 
     /// A broker, counted from 0.
@@ -117,7 +146,7 @@ impl Kafka {
         for operation in operations {
             arguments.extend(["--operation".to_owned(), (*operation).to_owned()]);
         }
-        node::tool("org.apache.kafka.tools.AclCommand", self.folder.path(), &arguments);
+        node::tool(&self.site.place, "org.apache.kafka.tools.AclCommand", self.folder.path(), &arguments);
     }
 }
 
@@ -159,13 +188,22 @@ impl Builder {
         self
     }
 
+    /// Runs the brokers elsewhere, at an address there that the clients under test know by a name. Ports are 9092 and
+    /// up, those that ask for SASL 9192 and up.
+    #[must_use]
+    pub(crate) fn within(mut self, place: &Place, address: &str, host: &str) -> Self {
+        self.site = Site { place: place.clone(), address: address.to_owned(), host: host.to_owned() };
+        self
+    }
+
     /// Starts the cluster and waits until every broker serves.
     #[track_caller]
     pub fn start(self) -> Kafka {
         let folder =
             if self.steady { folder::in_memory("kafka-", STEADY_BYTES) } else { folder::fresh("kafka-") };
         node::write_logging(folder.path());
-        let controller_port = ports::free();
+        let site = self.site;
+        let controller_port = site.port(9090);
         let plan = |id: i32, role: Role, controller: i32| NodePlan {
             id,
             role,
@@ -176,6 +214,7 @@ impl Builder {
             steady: self.steady,
             users: self.users.clone(),
             settings: self.settings.clone(),
+            site: site.clone(),
         };
         let mut plans = Vec::new();
         if self.brokers == 1 {
@@ -186,12 +225,14 @@ impl Builder {
         }
         let mut nodes = Broker::start_all(folder.path(), plans);
         let controller = (self.brokers > 1).then(|| nodes.remove(0));
-        let bootstrap: Vec<_> = nodes.iter().map(|broker| format!("127.0.0.1:{}", broker.port())).collect();
-        let admin = admin::Admin::new(bootstrap.join(","));
+        let bootstrap: Vec<_> =
+            nodes.iter().map(|broker| format!("{}:{}", site.address, broker.port())).collect();
+        let admin = admin::Admin::new(bootstrap.join(","), &site.place);
         let kafka = Kafka {
             brokers: nodes,
             _controller: controller,
             admin,
+            site,
             secured: !self.users.is_empty(),
             replication: self.brokers,
             folder,

@@ -7,10 +7,11 @@ use std::process::Command;
 use parking_lot::Mutex;
 use rustix::process::Signal;
 
-use super::User;
+use super::{Site, User};
+use crate::place::Place;
 use crate::process::run;
 use crate::until::START;
-use crate::{Process, parts, ports};
+use crate::{Process, parts};
 
 /// Any valid cluster id will do: clusters of different tests share nothing.
 const CLUSTER_ID: &str = "cGVuc3RvY2stZTJlLXRlcw";
@@ -29,7 +30,7 @@ pub(super) enum Role {
 }
 
 /// Everything that goes into a node's properties.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct NodePlan {
     pub(super) id: i32,
     pub(super) role: Role,
@@ -40,6 +41,7 @@ pub(super) struct NodePlan {
     pub(super) steady: bool,
     pub(super) users: Vec<User>,
     pub(super) settings: Vec<(String, String)>,
+    pub(super) site: Site,
 }
 
 /// A node that can be killed, stopped, continued and started again; ports and data stay.
@@ -49,6 +51,7 @@ pub struct Broker {
     port: u16,
     sasl_port: u16,
     steady: bool,
+    place: Place,
     process: Mutex<Process>,
 }
 
@@ -59,7 +62,8 @@ impl Broker {
         let nodes: Vec<_> = plans
             .into_iter()
             .map(|plan| {
-                let (port, sasl_port) = (ports::free(), ports::free());
+                let nth = u16::try_from(plan.id).expect("a small id");
+                let (port, sasl_port) = (plan.site.port(9092 + nth), plan.site.port(9192 + nth));
                 let name = format!("kafka-{}", plan.id);
                 let home = folder.join(&name);
                 std::fs::create_dir(&home).expect("a folder for the node");
@@ -67,13 +71,15 @@ impl Broker {
                     .expect("a properties file");
                 std::thread::spawn(move || {
                     format(&home, &plan.users);
-                    let process = start(&name, &home, plan.steady);
+                    let place = plan.site.place;
+                    let process = start(&place, &name, &home, plan.steady);
                     Broker {
                         name,
                         folder: home,
                         port,
                         sasl_port,
                         steady: plan.steady,
+                        place,
                         process: Mutex::new(process),
                     }
                 })
@@ -123,7 +129,7 @@ impl Broker {
             let mut process = self.process.lock();
             process.kill();
             let before = process.log().len();
-            *process = start(&self.name, &self.folder, self.steady);
+            *process = start(&self.place, &self.name, &self.folder, self.steady);
             before
         };
         self.wait_until_started(before);
@@ -140,10 +146,10 @@ impl Broker {
     }
 }
 
-fn start(name: &str, home: &Path, steady: bool) -> Process {
+fn start(place: &Place, name: &str, home: &Path, steady: bool) -> Process {
     let mut arguments = java_arguments(if steady { &STEADY_JVM } else { &QUICK_JVM }, home);
     arguments.extend(["kafka.Kafka".to_owned(), "server.properties".to_owned()]);
-    Process::start(name, home, parts::program("java"), arguments)
+    Process::start_in(place, name, home, parts::program("java"), arguments, &[])
 }
 
 fn java_arguments(jvm: &[&str], home: &Path) -> Vec<String> {
@@ -157,10 +163,11 @@ fn java_arguments(jvm: &[&str], home: &Path) -> Vec<String> {
 
 /// Runs a command-line class of Kafka's to its end.
 #[track_caller]
-pub(super) fn tool(class: &str, folder: &Path, arguments: &[String]) -> String {
+pub(super) fn tool(place: &Place, class: &str, folder: &Path, arguments: &[String]) -> String {
     let home = folder.join("tools");
     std::fs::create_dir_all(&home).expect("a folder for tools");
-    run(Command::new(parts::program("java"))
+    run(place
+        .command(parts::program("java"))
         .args(java_arguments(&QUICK_JVM, &home))
         .arg(class)
         .args(arguments))
@@ -199,12 +206,13 @@ rootLogger.appenderRef.out.ref = out
 
 fn properties(plan: &NodePlan, home: &Path, port: u16, sasl_port: u16) -> String {
     let (controller, controller_port) = plan.controller;
+    let address = &plan.site.address;
     let secured = !plan.users.is_empty();
     let mut listeners = Vec::new();
     if plan.role != Role::Controller {
-        listeners.push(format!("PLAIN://127.0.0.1:{port}"));
+        listeners.push(format!("PLAIN://{address}:{port}"));
         if secured {
-            listeners.push(format!("CLIENTS://127.0.0.1:{sasl_port}"));
+            listeners.push(format!("CLIENTS://{address}:{sasl_port}"));
         }
     }
     if plan.role != Role::Broker {

@@ -50,7 +50,7 @@ impl Kafka {
     /// Every record of a topic, partition by partition in the order of offsets.
     #[track_caller]
     pub fn read(&self, topic: &str) -> Vec<Record> {
-        read(self.admin_bootstrap(), topic)
+        self.site.place.inside(|| read(self.admin_bootstrap(), topic))
     }
 }
 

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 pub use self::together::Loads;
 use self::wire::Version;
 use crate::checker::{History, Message, Outcome};
+use crate::place::Place;
 use crate::runtime;
 use crate::until::{SOON, until};
 
@@ -32,6 +34,7 @@ enum Protocol {
 pub struct Plan {
     protocol: Protocol,
     server: SocketAddr,
+    runtime: Handle,
     clients: u32,
     devices: u32,
     window: usize,
@@ -66,6 +69,7 @@ impl Plan {
         Self {
             protocol,
             server,
+            runtime: runtime::handle(),
             clients: 4,
             devices: 1,
             window: 16,
@@ -89,6 +93,13 @@ impl Plan {
     /// HTTP/2 with prior knowledge, one request at a time on a connection.
     pub fn http2(server: SocketAddr) -> Self {
         Self::new(Protocol::Http2, server)
+    }
+
+    /// Clients in another network, such as a cluster's.
+    #[must_use]
+    pub fn within(mut self, place: &Place) -> Self {
+        self.runtime = place.runtime();
+        self
     }
 
     /// Number of clients, each with one connection at a time. 4 by default.
@@ -149,7 +160,7 @@ impl Plan {
             .map(|number| {
                 let script = Script::new(&self, &name, number);
                 let (plan, signals) = (self.clone(), Arc::clone(&signals));
-                runtime::spawn(async move {
+                self.runtime.spawn(async move {
                     match plan.protocol {
                         Protocol::Mqtt(version) => mqtt::run(&plan, version, script, &signals).await,
                         Protocol::Http1 | Protocol::Http2 => http::run(&plan, script, &signals).await,
