@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use penstock_crds::schema;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::kubectl::{self, Client, Kubectl};
@@ -17,7 +18,37 @@ pub struct ApiServer {
     _apiserver: Process,
     _etcd: Process,
     kubectl: Client,
-    _folder: TempDir,
+    folder: TempDir,
+}
+
+/// Who the operator is to the API server.
+pub const OPERATOR: &str = "penstock-operator";
+
+/// Every write, and every read of the operator.
+const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules: [{level: Metadata}]
+";
+
+/// A request that the API server has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// As roles name it.
+    pub verb: String,
+    /// Resource, with the subresource after a slash.
+    pub resource: String,
+    /// Name of the object; empty where there is none.
+    pub name: String,
+    /// The answer's status code.
+    pub code: i64,
+}
+
+impl Request {
+    /// Whether it would change something.
+    pub fn is_write(&self) -> bool {
+        !matches!(&*self.verb, "get" | "list" | "watch")
+    }
 }
 
 /// etcd and kube-apiserver: how to start them, here or as the head of a whole cluster.
@@ -93,21 +124,28 @@ impl ApiServer {
         let authority = Authority::new(folder.path().join("keys"));
         authority.issue("server", "/CN=kube-apiserver", &["DNS:localhost", "IP:127.0.0.1"]);
         authority.issue("admin", "/O=system:masters/CN=admin", &[]);
+        authority.issue("operator", &format!("/O=system:masters/CN={OPERATOR}"), &[]);
+        let port = ports::free();
+        kubectl::write_kubeconfig(&authority, "operator", &format!("https://127.0.0.1:{port}"));
+        let policy = folder.path().join("audit-policy.yaml");
+        std::fs::write(&policy, AUDIT_POLICY).expect("an audit policy");
         let (apiserver, etcd, kubectl) = Plan {
             place: &Place::here(),
             folder: folder.path(),
             authority: &authority,
             address: "127.0.0.1",
-            port: ports::free(),
+            port,
             etcd: (ports::free(), ports::free()),
             arguments: vec![
                 // Nobody reaches this server through the `kubernetes` Service, which refuses loopback addresses.
                 "--endpoint-reconciler-type=none".to_owned(),
                 "--authorization-mode=RBAC".to_owned(),
+                format!("--audit-policy-file={}", policy.display()),
+                format!("--audit-log-path={}", folder.path().join("audit.log").display()),
             ],
         }
         .start();
-        Self { _apiserver: apiserver, _etcd: etcd, kubectl, _folder: folder }
+        Self { _apiserver: apiserver, _etcd: etcd, kubectl, folder }
     }
 
     /// As [`ApiServer::start`], with our resource installed and served, and a namespace `iot`.
@@ -117,8 +155,6 @@ impl ApiServer {
         // The server refuses a definition whose CEL rules could cost too much, and one that is not structural.
         let yaml = schema::crd_yaml().expect("the definition as YAML");
         api.kubectl_with(&["create", "-f", "-"], &yaml).expect_ok();
-        let established = ["wait", "--for=condition=Established", "--timeout=30s", "crd", schema::CRD_NAME];
-        api.kubectl(&established).expect_ok();
         until("the resource is served", START, || api.kubectl(&["get", "ipl"]).ok.then_some(()));
         api.kubectl(&["create", "namespace", "iot"]).expect_ok();
         api
@@ -127,6 +163,37 @@ impl ApiServer {
     /// Path of a kubeconfig of an administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.kubectl.kubeconfig().to_owned()
+    }
+
+    /// Path of a kubeconfig of the operator, which may do everything.
+    pub fn operator_kubeconfig(&self) -> PathBuf {
+        self.kubectl.kubeconfig().with_file_name("operator.kubeconfig")
+    }
+
+    /// What the operator has asked for so far, but for its Lease.
+    #[track_caller]
+    pub fn requests_of_operator(&self) -> Vec<Request> {
+        let log = std::fs::read_to_string(self.folder.path().join("audit.log")).expect("an audit log");
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let ours = lines.filter(|line| line["user"]["username"] == OPERATOR);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let requests = ours.map(|line| {
+            let object = &line["objectRef"];
+            let (resource, below) = (text(&object["resource"]), text(&object["subresource"]));
+            Request {
+                verb: text(&line["verb"]),
+                resource: if below.is_empty() { resource } else { format!("{resource}/{below}") },
+                name: text(&object["name"]),
+                code: line["responseStatus"]["code"].as_i64().unwrap_or(0),
+            }
+        });
+        requests.filter(|request| request.resource != "leases").collect()
+    }
+
+    /// What of that would change something.
+    #[track_caller]
+    pub fn writes_of_operator(&self) -> Vec<Request> {
+        self.requests_of_operator().into_iter().filter(Request::is_write).collect()
     }
 
     /// Runs kubectl and returns what it said, whether it succeeded or not.

@@ -363,7 +363,7 @@ pub fn command(arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).output().expect("the sidecar runs")
 }
 
-fn get(address: SocketAddr, path: &str) -> Option<Answer> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Option<Answer> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;

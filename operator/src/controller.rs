@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
@@ -96,6 +97,7 @@ fn in_scope(
     let (reader, writer) = reflector::store();
     let forget = Arc::clone(context);
     let pipelines = watcher(api, watcher::Config::default())
+        .map_ok(|event| event.modify(|stored: &mut Stored| stored.meta_mut().managed_fields = None))
         .default_backoff()
         .reflect(writer)
         .inspect(move |event| {

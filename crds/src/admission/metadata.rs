@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use regex::Regex;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::structural;
 use crate::pipeline::bounds::OBJECT_NAME;
@@ -15,6 +15,8 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     settings.inline_subschemas = true;
     let mut schema = settings.into_generator().into_root_schema_for::<ObjectMeta>().to_value();
     without_null(&mut schema);
+    // The server's own books of who wrote what; `kubectl get -o yaml --show-managed-fields` has them.
+    schema["properties"]["managedFields"] = json!({"type": "array"});
     schema
 });
 
