@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::time::Instant;
 
 use super::access::{Access, Key};
 use super::allowed::AllowedServers;
@@ -29,6 +30,7 @@ const SHOWS: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Clients by what tells them apart. Clones share them.
+/// They are closed on a timer of the runtime that calls.
 #[derive(Clone)]
 pub struct Clusters(Arc<Inner>);
 
@@ -87,7 +89,8 @@ impl Clusters {
     }
 
     /// The second half: carries out the steps of `decision`, looks until they show, and decides again. What does not show
-    /// within five seconds is still a step of the answer.
+    /// within five seconds is still a step of the answer. If the decision says so, its topics must be in the stored
+    /// status by now: what it was to create counts as the pipeline's own.
     ///
     /// # Errors
     /// When the cluster cannot be asked.
@@ -101,6 +104,7 @@ impl Clusters {
             return Ok(decision.clone());
         }
         let failures = self.carry_out(access, &decision.steps).await?;
+        let wanted = &Wanted { recorded: &decision.topics, ..*wanted };
         let started = Instant::now();
         loop {
             let seen = self.look(access, &names(wanted)).await?;
@@ -207,3 +211,6 @@ async fn sweep(inner: std::sync::Weak<Inner>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,3 +135,6 @@ fn ready(outcomes: &[Outcome]) -> Finding {
     }
     Finding::holds(Reason::AsDeclared, "the topics are as declared")
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,3 +81,72 @@ fn untold_of(name: &str, facts: &TopicFacts) -> (Reason, String) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Truth;
+    use crate::topics::KafkaError;
+
+    fn facts(replication_factor: i32, minimum: &str, unclean: &str, cleanup: &str) -> SeenTopic {
+        let configs = [
+            (MIN_IN_SYNC_REPLICAS, minimum),
+            ("unclean.leader.election.enable", unclean),
+            ("cleanup.policy", cleanup),
+        ];
+        let configs = configs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        SeenTopic::Present(TopicFacts {
+            id: None,
+            partitions: 1,
+            replication_factor,
+            configs: Ok(configs.into()),
+        })
+    }
+
+    fn verdict(topics: &[(&str, SeenTopic)]) -> Finding {
+        let topics = topics.iter().map(|(name, topic)| ((*name).to_owned(), topic.clone())).collect();
+        let seen = Seen { cluster_id: "c".to_owned(), topics };
+        judge(seen.topics.keys().map(String::as_str), &seen)
+    }
+
+    fn unreadable() -> KafkaError {
+        KafkaError::NotAuthorized { who: "u".to_owned(), what: "w".to_owned(), acl: "a".to_owned() }
+    }
+
+    #[test]
+    fn each_flaw_has_its_reason_and_names_its_topics() {
+        let good = facts(3, "2", "false", "delete");
+        for (topic, reason) in [
+            (facts(1, "1", "true", "compact"), Reason::SingleReplica),
+            (facts(3, "1", "false", "delete"), Reason::SingleInSyncReplica),
+            (facts(3, "2", "true", "delete"), Reason::UncleanLeaderElection),
+            (facts(3, "2", "false", "compact"), Reason::Compacted),
+            (facts(3, "2", "false", "compact,delete"), Reason::Compacted),
+        ] {
+            let found = verdict(&[("good", good.clone()), ("bad", topic)]);
+            assert_eq!((found.truth, found.reason), (Truth::False, reason));
+            assert!(found.message.starts_with("bad: "), "{}", found.message);
+        }
+        let found = verdict(&[("a", good.clone()), ("b", good)]);
+        assert_eq!((found.truth, found.reason), (Truth::True, Reason::Replicated));
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_unknown_unless_something_is_known_to_be_flawed() {
+        let hidden = SeenTopic::Hidden(unreadable());
+        let unread = SeenTopic::Present(TopicFacts {
+            id: None,
+            partitions: 1,
+            replication_factor: 3,
+            configs: Err(unreadable()),
+        });
+        for topic in [hidden, unread] {
+            let found = verdict(&[("a", topic.clone())]);
+            assert_eq!((found.truth, found.reason), (Truth::Unknown, Reason::NotAuthorized));
+            let found = verdict(&[("a", topic), ("b", facts(1, "1", "false", "delete"))]);
+            assert_eq!((found.truth, found.reason), (Truth::False, Reason::SingleReplica));
+        }
+        let found = verdict(&[("a", SeenTopic::Absent)]);
+        assert_eq!((found.truth, found.reason), (Truth::Unknown, Reason::Pending));
+    }
+}
