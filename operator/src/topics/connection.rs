@@ -51,6 +51,10 @@ impl ClientContext for Errors {
             }
             Some(Code::SSL) => noted.trouble = Some(Trouble::Tls),
             Some(Code::Resolve) => noted.trouble = Some(Trouble::Name),
+            // A guess of librdkafka's at a connection that ends in its first moments; it has no code of its own.
+            _ if ["listener?", "security.protocol"].iter().any(|hint| reason.contains(hint)) => {
+                noted.trouble = Some(Trouble::Listener);
+            }
             _ => {}
         }
     }
@@ -91,8 +95,9 @@ impl Connection {
     fn ask<T>(&self, ask: impl FnOnce(Admin<'_>) -> Result<T, Code>) -> Result<T, KafkaError> {
         let Some(client) = &self.client else { return Err(self.failed(Code::BrokerDestroy)) };
         let watch = || self.noticed();
-        let answer = ask(Admin::of(client.client()).watched(&watch));
-        answer.map_err(|error| self.failed(error))
+        let answer = ask(Admin::of(client.client()).watched(&watch)).map_err(|error| self.failed(error))?;
+        client.context().0.lock().trouble = None;
+        Ok(answer)
     }
 
     /// Looks at topics of the cluster.

@@ -88,6 +88,12 @@ pub enum Trouble {
         "the TLS handshake fails: check spec.kafka.tls, its CA, and the names in the brokers' certificates"
     )]
     Tls,
+    /// Connections end at once.
+    #[error(
+        "the servers end each connection at once, as a listener of another kind does: check that spec.kafka.tls and \
+         spec.kafka.authentication fit the port"
+    )]
+    Listener,
 }
 
 impl KafkaError {
