@@ -5,6 +5,7 @@
 //! clock, no runtime.
 
 pub mod admission;
+pub mod connection;
 pub mod edge;
 pub mod manifest;
 pub mod pattern;

@@ -37,7 +37,8 @@ impl fmt::Display for Problem {
 }
 
 /// `path` and, below it, `name`.
-pub(crate) fn below(path: &str, name: &str) -> String {
+#[must_use]
+pub fn below(path: &str, name: &str) -> String {
     let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     match (path.is_empty(), plain) {
         (true, true) => name.to_owned(),
@@ -47,6 +48,7 @@ pub(crate) fn below(path: &str, name: &str) -> String {
 }
 
 /// `path` and, in it, the element `index`.
-pub(crate) fn element(path: &str, index: usize) -> String {
+#[must_use]
+pub fn element(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }

@@ -68,6 +68,13 @@ fn bounded<T: TryFrom<i64> + Default>(number: impl Into<i64>) -> T {
     T::try_from(number.into()).unwrap_or_default()
 }
 
+/// How the operator reaches Kafka: as the sidecars do, with `adminAuthentication` if there is one.
+#[must_use]
+pub fn admin(spec: &Kafka) -> KafkaConfig {
+    let authentication = spec.admin_authentication.clone().or_else(|| spec.authentication.clone());
+    kafka(&Kafka { authentication, ..spec.clone() })
+}
+
 fn kafka(kafka: &Kafka) -> KafkaConfig {
     let producer = kafka.producer.clone().unwrap_or_default();
     KafkaConfig {

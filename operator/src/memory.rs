@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use penstock_crds::pipeline::{IngestPipelineStatus, TopicStatus};
 
 use crate::finding::Finding;
+use crate::topics::Key;
 
 /// The pause after the first failure; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -33,8 +34,8 @@ pub struct Remembered {
 pub struct Topics {
     /// The generation of the pipeline.
     pub generation: i64,
-    /// Versions of the Secrets that were used.
-    pub access: String,
+    /// How Kafka was reached, and with which versions of Secrets.
+    pub access: Key,
     /// Topics lost to other pipelines at the time.
     pub lost: Vec<String>,
     /// When, for asking again.

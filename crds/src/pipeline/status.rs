@@ -85,6 +85,9 @@ pub struct TopicStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 249))]
     pub topic_name: Option<String>,
+    /// Whether it is the pipeline's own: the operator creates it, has created it, or has taken it over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub managed: Option<bool>,
     /// Kafka's own id of it, which changes when it is deleted and made again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

@@ -56,6 +56,13 @@ impl TopicSpec {
     pub fn kafka_name(&self) -> &str {
         self.topic_name.as_deref().unwrap_or(&self.name)
     }
+
+    /// Who creates and changes it.
+    #[must_use]
+    pub fn management(&self) -> Management {
+        let default = if self.partitions.is_some() { Management::Managed } else { Management::External };
+        self.management.unwrap_or(default)
+    }
 }
 
 /// Who owns a topic.

@@ -135,6 +135,16 @@ impl Kafka {
         });
     }
 
+    /// A setting of a topic in effect, wherever it was set.
+    #[track_caller]
+    pub fn topic_setting(&self, name: &str, key: &str) -> Option<String> {
+        let resources = [ResourceSpecifier::Topic(name)];
+        let answers =
+            wait(self.admin.client.describe_configs(&resources, &options())).expect("an answer from Kafka");
+        let answer = answers.into_iter().next().expect("one topic").expect("a topic that is there");
+        answer.entries.into_iter().find(|entry| entry.name == key)?.value
+    }
+
     /// Whether the cluster has a topic of this name; does not create it.
     pub fn has_topic(&self, name: &str) -> bool {
         self.in_sync(name).is_some()

@@ -42,7 +42,7 @@ impl Reconcile<'_> {
         let lost = self.lost();
         let remembered = self.context.memory.of(&self.uid).topics.filter(|topics| {
             topics.generation == self.generation
-                && topics.access == access.key()
+                && topics.access == *access.key()
                 && topics.lost.iter().eq(&lost)
                 && topics.at.elapsed() < RESYNC
                 && topics.ready.is_true()
@@ -97,7 +97,7 @@ impl Reconcile<'_> {
         context.memory.change(&self.uid, |remembered| {
             remembered.topics = Some(Topics {
                 generation: self.generation,
-                access: access.key(),
+                access: access.key().clone(),
                 lost: lost.into_iter().collect(),
                 at: Instant::now(),
                 time: Timestamp::now(),

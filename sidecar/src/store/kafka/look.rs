@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::native::{ConfigDescription, Descriptions, Native};
+use super::admin::ConfigDescription;
+use super::native::{Descriptions, Native};
 use super::{KafkaStore, Observer, Topic};
 
 /// How often the topics are looked at while all is well.

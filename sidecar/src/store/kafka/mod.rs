@@ -3,6 +3,7 @@
 //! Two threads of its own: one takes delivery reports and replaces a producer that failed for good ([`generation`]); one
 //! looks at the topics every few seconds ([`look`]). Producing happens on the connection's task and never blocks.
 
+pub mod admin;
 mod classify;
 mod generation;
 mod health;

@@ -1,16 +1,17 @@
 //! The calls into librdkafka that the `rdkafka` crate does not offer in the shape we need: producing with a topic
-//! handle instead of a name looked up per message, taking delivery reports a batch at a time so that connections are
-//! woken once per batch, and describing topics with their ids (KIP-516).
+//! handle instead of a name looked up per message, and taking delivery reports a batch at a time so that connections are
+//! woken once per batch.
 //!
-//! This is the one module of the data path with `unsafe` code; every function wraps one librdkafka object or call and
-//! states why it is sound. librdkafka handles are thread-safe (its INTRODUCTION.md, "Threads and callbacks").
+//! With `admin` beside it, this is the one module of the data path with `unsafe` code; every function wraps one
+//! librdkafka object or call and states why it is sound. librdkafka handles are thread-safe (its INTRODUCTION.md,
+//! "Threads and callbacks").
 #![allow(unsafe_code)]
 
 mod describe;
 mod named;
 mod reports;
 
-pub(super) use describe::{ConfigDescription, Descriptions, TopicDescription};
+pub(super) use describe::Descriptions;
 pub(super) use reports::{Batch, Reports};
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -24,6 +25,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer, ProducerContext};
 
+use super::admin::{code, text};
 use crate::store::lane::Ticket;
 use crate::store::record::Record;
 
@@ -225,23 +227,6 @@ impl<O: Observer> Drop for Native<O> {
             sys::rd_kafka_queue_destroy(self.queue);
         }
     }
-}
-
-fn code(error: sys::rd_kafka_resp_err_t) -> Option<RDKafkaErrorCode> {
-    match error {
-        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => None,
-        error => Some(error.into()),
-    }
-}
-
-/// # Safety
-/// `pointer` must be null or a string that outlives the answer.
-unsafe fn text<'a>(pointer: *const c_char) -> std::borrow::Cow<'a, str> {
-    if pointer.is_null() {
-        return std::borrow::Cow::Borrowed("");
-    }
-    // SAFETY: the caller's promise.
-    unsafe { CStr::from_ptr(pointer) }.to_string_lossy()
 }
 
 fn log_level(level: c_int) -> RDKafkaLogLevel {

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use penstock_crds::edge::{Compression, EdgeConfig, KafkaConfig, ReferencePath, SaslMechanism};
+use penstock_crds::connection;
+use penstock_crds::edge::{Compression, EdgeConfig, ReferencePath};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
 /// The largest batch, unless a topic takes less (`max.message.bytes`).
@@ -30,7 +31,10 @@ pub fn producer(
     batch_bytes: usize,
 ) -> Result<ClientConfig, SettingsError> {
     let mut settings = ClientConfig::new();
-    connection(&mut settings, &config.kafka, references)?;
+    settings.set_log_level(RDKafkaLogLevel::Info);
+    for (name, value) in connection::settings(&config.kafka, |field, path| read(field, references, path))? {
+        settings.set(name, value);
+    }
     let messages: u64 = config.endpoints.iter().map(|e| u64::from(e.limits.max_in_flight_messages)).sum();
     let largest = config.endpoints.iter().map(|e| e.limits.max_message_bytes as usize).max().unwrap_or(0);
     for (name, value) in [
@@ -45,7 +49,6 @@ pub fn producer(
         ("message.timeout.ms", "0".to_owned()),
         // Keys meet the partitions that the Java client gives them.
         ("partitioner", "murmur2_random".to_owned()),
-        ("allow.auto.create.topics", "false".to_owned()),
         ("topic.metadata.refresh.interval.ms", "5000".to_owned()),
         ("linger.ms", config.kafka.linger_milliseconds.to_string()),
         ("compression.type", compression(config.kafka.compression).to_owned()),
@@ -66,44 +69,6 @@ pub fn producer(
         settings.set(name, value);
     }
     Ok(settings)
-}
-
-/// What any client of the pipeline's cluster needs: addresses, TLS, SASL.
-fn connection(
-    settings: &mut ClientConfig,
-    kafka: &KafkaConfig,
-    references: &Path,
-) -> Result<(), SettingsError> {
-    settings
-        .set("client.id", "penstock")
-        .set("bootstrap.servers", kafka.bootstrap_servers.join(","))
-        .set("socket.keepalive.enable", "true")
-        .set("reconnect.backoff.ms", "50")
-        .set("reconnect.backoff.max.ms", "1000")
-        .set_log_level(RDKafkaLogLevel::Info);
-    let protocol = match (&kafka.tls, &kafka.authentication) {
-        (None, None) => "plaintext",
-        (Some(_), None) => "ssl",
-        (None, Some(_)) => "sasl_plaintext",
-        (Some(_), Some(_)) => "sasl_ssl",
-    };
-    settings.set("security.protocol", protocol);
-    if let Some(ca) = kafka.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
-        settings.set("ssl.ca.pem", read("spec.kafka.tls.ca", references, ca)?);
-    }
-    if let Some(authentication) = &kafka.authentication {
-        let mechanism = match authentication.mechanism {
-            SaslMechanism::Plain => "PLAIN",
-            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
-            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
-        };
-        let password = read("spec.kafka.authentication", references, &authentication.password)?;
-        settings
-            .set("sasl.mechanism", mechanism)
-            .set("sasl.username", &authentication.username)
-            .set("sasl.password", password.trim_end_matches(['\r', '\n']));
-    }
-    Ok(())
 }
 
 fn read(field: &'static str, references: &Path, reference: &ReferencePath) -> Result<String, SettingsError> {

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use penstock_crds::edge::TopicConfig;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::native::{ConfigDescription, TopicDescription};
+use super::admin::{ConfigDescription, TopicDescription};
 use crate::store::TransientCause;
 
 /// `max.message.bytes` of a topic whose configuration we may not read: Kafka's own default.

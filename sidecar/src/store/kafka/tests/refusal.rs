@@ -7,8 +7,8 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Error};
 use super::Connection;
 use crate::budget::MESSAGE_OVERHEAD_BYTES;
 use crate::store::kafka::SubmitError;
+use crate::store::kafka::admin::{ConfigDescription, TopicDescription};
 use crate::store::kafka::mock::{Mock, PARTITIONS, wait_until};
-use crate::store::kafka::native::{ConfigDescription, TopicDescription};
 use crate::store::{Outcome, TransientCause};
 
 #[test]
