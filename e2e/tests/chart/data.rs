@@ -169,8 +169,8 @@ fn the_definition_stays_unless_told_otherwise() {
     let without = rendered(&["--set=crds.enabled=false"]);
     assert!(without.iter().all(|object| object["kind"] != "CustomResourceDefinition"));
     // What helm made of the template is what the types say.
-    let crd = &find(&rendered(&[]), title)["spec"];
-    assert_eq!(crd, &penstock_crds::schema::crd()["spec"]);
+    let spec = find(&rendered(&[]), title)["spec"].clone();
+    assert_eq!(spec, penstock_crds::schema::crd()["spec"]);
 }
 
 #[test]
