@@ -226,3 +226,26 @@ fn an_upgrade_serves_new_fields_and_an_uninstall_leaves_pipelines() {
     helm.ok(&["uninstall", "penstock", "--namespace", NAMESPACE]);
     until("the definition is gone", SOON, || (!api.kubectl(&["get", "crd", PIPELINE]).ok).then_some(()));
 }
+
+#[test]
+fn a_definition_of_somebody_else_is_refused_until_it_is_given_to_the_release() {
+    let api = start();
+    let helm = helm(&api);
+    api.kubectl(&["apply", "--server-side", "-k", root().join("crds").to_str().unwrap()]).expect_ok();
+    let chart = chart();
+    let install = ["install", "penstock", chart.to_str().unwrap(), "--namespace", NAMESPACE];
+    let refused = helm.run(&install);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && error.contains("cannot be imported"), "{error}");
+
+    // As docs/install.md says.
+    let page = fs::read_to_string(root().join("docs/install.md")).unwrap();
+    let (_, commands) = page.split_once("or give it to the release:\n\n```sh\n").unwrap();
+    let (commands, _) = commands.split_once("```").unwrap();
+    for command in commands.replace("\\\n", " ").lines() {
+        let words: Vec<_> = command.split_whitespace().collect();
+        assert_eq!(words[0], "kubectl");
+        api.kubectl(&words[1..]).expect_ok();
+    }
+    helm.ok(&install);
+}
