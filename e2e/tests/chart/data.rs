@@ -115,7 +115,7 @@ fn the_operator_is_told_what_the_values_say() {
         "--log-format=json",
         "--admin-port=9464",
         "--identity=$(POD_NAME)",
-        "--lease-namespace=penstock-system",
+        "--lease-namespace=$(POD_NAMESPACE)",
         "--lease-name=penstock-operator",
         &format!("--sidecar-image=penstock-sidecar:{version}"),
         "--max-upgrades=2",
