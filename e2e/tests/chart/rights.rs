@@ -20,8 +20,8 @@ const OPERATOR: [(&str, &str, &str); 12] = [
     ("policy", "poddisruptionbudgets", "get list watch create patch delete"),
     ("networking.k8s.io", "networkpolicies", "get list watch create patch delete"),
     ("autoscaling", "horizontalpodautoscalers", "get list watch create patch delete"),
-    ("", "pods", "get list watch"),
-    ("apps", "replicasets", "get list watch"),
+    ("", "pods", "list"),
+    ("apps", "replicasets", "list"),
     ("events.k8s.io", "events", "create patch"),
 ];
 const VIEW: [(&str, &str, &str); 2] = [
