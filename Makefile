@@ -70,8 +70,10 @@ cluster: parts build ## Hold a Kubernetes cluster of one node until Ctrl-C (as r
 	"$(CARGO_TARGET_DIR)/debug/cluster"
 
 .PHONY: generate
-generate: debian ## Write the CRD and its reference page from the types (tests fail while they are stale)
+generate: debian ## Write what is made of the types: CRD, reference page, chart, plain manifests (tests fail while stale)
 	PENSTOCK_UPDATE=1 cargo test --workspace --test generated
+	e2e/parts/build.sh helm
+	PENSTOCK_UPDATE=1 cargo test --workspace --test chart the_plain_manifests
 
 .PHONY: deny
 deny: ## Licenses, bans and sources of all dependencies (cargo-deny, built into the cache)

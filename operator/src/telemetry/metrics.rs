@@ -191,7 +191,9 @@ impl Drop for InFlight {
 
 /// The conditions of every pipeline, by namespace and name.
 #[derive(Clone, Debug, Default)]
-struct Conditions(Arc<Mutex<BTreeMap<(String, String), Vec<(String, Truth)>>>>);
+struct Conditions(Arc<Mutex<ByPipeline>>);
+
+type ByPipeline = BTreeMap<(String, String), Vec<(String, Truth)>>;
 
 impl Collector for Conditions {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
