@@ -90,6 +90,8 @@ impl Access {
         Ok(Self { key: Key::new(namespace, &config, versions), settings, user, credentials: field })
     }
 
+    /// What tells it from other ways to reach Kafka.
+    #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
     }
