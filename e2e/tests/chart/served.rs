@@ -138,11 +138,9 @@ fn the_server_allows_the_operator_what_the_roles_say() {
 
     release(&helm, "upgrade", &chart(), &[NAMESPACED]);
     assert!(may(&api, "get secrets/a", Some("iot")) && may(&api, "create deployments.apps", Some("lab")));
-    for (what, namespace) in [
-        ("get secrets/a", Some("default")),
-        ("list ingestpipelines.penstock.dev", None),
-        ("list pods", None),
-    ] {
+    for (what, namespace) in
+        [("get secrets/a", Some("default")), ("list ingestpipelines.penstock.dev", None), ("list pods", None)]
+    {
         assert!(!may(&api, what, namespace), "{what} in {namespace:?}");
     }
 }
