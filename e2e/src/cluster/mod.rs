@@ -52,6 +52,11 @@ impl Cluster {
         cluster
     }
 
+    /// A name that no other cluster on this machine has: that of its control groups, below which its pods have theirs.
+    pub fn name(&self) -> &str {
+        self.namespaces.name()
+    }
+
     /// Path of a kubeconfig of an administrator, for programs that run in the cluster's network.
     pub fn kubeconfig(&self) -> &Path {
         self.control_plane.kubectl.kubeconfig()
