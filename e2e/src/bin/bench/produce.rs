@@ -21,6 +21,8 @@ const BATCH: usize = 1_000;
 /// Messages on the way at full speed. A few batches for each partition: with the whole queue full a message costs more
 /// than twice as much, for its headers have long left the cache when they are freed. A floor is the cheapest way.
 const DEPTH: u64 = 10_000;
+/// How long the first and the last reports may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The grain of a paced run.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -90,10 +92,12 @@ pub(crate) fn run(arguments: &Arguments) -> Measured {
     let text = fs::read(&arguments.config).expect("the sidecar's configuration");
     let config: EdgeConfig = serde_json::from_slice(&text).expect("the sidecar's configuration");
     let settings = producer_settings(&config, Path::new("."), BATCH_BYTES).expect("settings without secrets");
-    let mut clock = Clock::start(&arguments.times);
-    let context = Reports { started: clock.started(), inner: Mutex::default() };
+    let started = Instant::now();
+    let context = Reports { started, inner: Mutex::default() };
     let producer: BaseProducer<Reports> = settings.create_with_context(context).expect("a producer");
     let mut source = Source::new(&config, arguments);
+    source.meet_kafka(&producer);
+    let mut clock = Clock::start(&arguments.times);
     let mut pace = arguments.rate.map(|rate| Pace::new(clock.started(), rate));
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -109,7 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> Measured {
         let _stop = Stop(&over);
         while produce(&producer, &mut source, &mut clock, pace.as_mut()) != Phase::Over {}
     });
-    producer.flush(Duration::from_secs(20)).expect("the rest is delivered");
+    producer.flush(PATIENCE).expect("the rest is delivered");
     let latencies = std::mem::take(&mut producer.context().inner.lock().latencies);
     clock.finish(latencies, 0)
 }
@@ -141,7 +145,7 @@ fn produce(
     };
     if let Some(pace) = pace {
         for _ in 0..pace.due(now) {
-            let sent = pace.release(now) - clock.started();
+            let sent = pace.release(now) - reports.started;
             source.send(producer, sent.as_micros() as usize);
         }
         std::thread::park_timeout(TICK);
@@ -184,6 +188,15 @@ impl Source {
             payloads: Payloads::new(),
             count: 0,
         }
+    }
+
+    /// Has one message of each key delivered. A producer needs half a second to find its brokers and get its id, and
+    /// what a paced run owes by then would be among its latencies.
+    fn meet_kafka(&mut self, producer: &BaseProducer<Reports>) {
+        for _ in 0..self.keys.len() {
+            self.send(producer, 0);
+        }
+        producer.flush(PATIENCE).expect("Kafka takes the first messages");
     }
 
     /// Produces one message.

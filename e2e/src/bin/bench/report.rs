@@ -7,7 +7,7 @@ use crate::idle::Readings;
 use crate::load::Protocol;
 use crate::machine;
 use crate::measured::Measured;
-use crate::rounds::{Bench, Pair, Round, Schedule, say};
+use crate::rounds::{Alike, Bench, Pair, Round, Schedule, say};
 
 /// The whole run. It ends well whether the marks hold or not: it measures, and judges nothing.
 pub(crate) fn run(quick: bool) {
@@ -25,12 +25,15 @@ pub(crate) fn run(quick: bool) {
             [bench.latency(number, Protocol::Mqtt3, half3), bench.latency(number, Protocol::Mqtt5, half5)]
         })
         .collect();
+    let alike: Vec<_> = (0..schedule.latency_rounds).map(|number| bench.alike(number)).collect();
     let idle = bench.idle();
     let mut figures = ratios(&rounds);
     figures.push(added_latency(&latencies));
+    figures.extend(ratios_alike(&alike));
     figures.extend(memory(&bench.idle_rss_kib, &idle));
     figures.extend(absolutes(&rounds));
     figures.extend(latency_details(&latencies));
+    figures.extend(details_alike(&alike));
     figures.extend(facts(&rounds));
     println!("{}", table(&figures));
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench.json");
@@ -68,6 +71,38 @@ fn ratios(rounds: &[Round]) -> Vec<Figure> {
         Figure::new("http_single_cpu_ratio", "ours/(P+H)", cpu(|round| &round.http)).mark(Mark::AtMost(1.8)),
     );
     figures
+}
+
+/// The ratio for single HTTP posts where floors and ours are in the same position.
+fn ratios_alike(alike: &[Alike]) -> Vec<Figure> {
+    let ratio = |ours: &Measured, producer: &Measured, server: &Measured| {
+        ours.watched_micros(0) / (producer.own_micros() + server.watched_micros(0))
+    };
+    let same_rate = alike.iter().map(|of| ratio(&of.ours, &of.producer, &of.server)).collect();
+    let crowd = alike.iter().map(|of| ratio(&of.crowd.ours, &of.busy_producer, &of.crowd.floor)).collect();
+    vec![
+        Figure::new("http_single_cpu_ratio_same_rate", "ours/(P+H)", same_rate),
+        Figure::new("http_crowd_cpu_ratio", "ours/(P+H)", crowd),
+    ]
+}
+
+fn details_alike(alike: &[Alike]) -> Vec<Figure> {
+    let figure = |name: &str, unit: &str, of: &dyn Fn(&Alike) -> f64| {
+        Figure::new(name, unit, alike.iter().map(of).collect())
+    };
+    vec![
+        figure("same_rate_http_single_rate", "msg/s", &|of| of.ours.rate()),
+        figure("same_rate_producer_rate", "msg/s", &|of| of.producer.rate()),
+        figure("same_rate_bare_http_rate", "msg/s", &|of| of.server.rate()),
+        figure("same_rate_http_single_cpu_us", "µs/msg", &|of| of.ours.watched_micros(0)),
+        figure("same_rate_producer_cpu_us", "µs/msg", &|of| of.producer.own_micros()),
+        figure("same_rate_bare_http_cpu_us", "µs/msg", &|of| of.server.watched_micros(0)),
+        figure("http_crowd_rate", "msg/s", &|of| of.crowd.ours.rate()),
+        figure("bare_http_crowd_rate", "msg/s", &|of| of.crowd.floor.rate()),
+        figure("http_crowd_cpu_us", "µs/msg", &|of| of.crowd.ours.watched_micros(0)),
+        figure("bare_http_crowd_cpu_us", "µs/msg", &|of| of.crowd.floor.watched_micros(0)),
+        figure("http_crowd_p99_ms", "ms", &|of| of.crowd.ours.p99_millis),
+    ]
 }
 
 /// Of the two versions of MQTT the one that adds more.

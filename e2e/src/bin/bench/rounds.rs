@@ -16,6 +16,8 @@ use crate::{edge, worker};
 
 const PARTITIONS: usize = 6;
 const CONNECTIONS: usize = 64;
+/// As many as it takes for single posts to keep the sidecar busy although each waits for Kafka.
+const CROWD: usize = 1_024;
 const WINDOW: usize = 32;
 /// Where the rate is set, not the window: enough that the window is never what sets it.
 const PACED_WINDOW: usize = 500;
@@ -55,6 +57,20 @@ impl Schedule {
 pub(crate) struct Pair {
     pub(crate) floor: Measured,
     pub(crate) ours: Measured,
+}
+
+/// Single HTTP posts beside floors that are in the same position.
+///
+/// With few connections ours waits for Kafka most of the time, and finds processors asleep and each wake-up worth a few
+/// messages only, where P and H at full speed find neither.
+pub(crate) struct Alike {
+    /// The load of the HTTP pair once more, and P and H at the rate that it reached.
+    pub(crate) ours: Measured,
+    pub(crate) producer: Measured,
+    pub(crate) server: Measured,
+    /// H and ours with so many connections that both are busy, and P at full speed.
+    pub(crate) crowd: Pair,
+    pub(crate) busy_producer: Measured,
 }
 
 /// One turn of everything.
@@ -140,8 +156,8 @@ impl Bench {
             self.say(number, &format!("{name}: {what}, then the sidecar"));
             let ours = edge::address(&self.edge, endpoint);
             Pair {
-                floor: self.load(protocol, floor.address, window, None, &[floor.pid()]),
-                ours: self.load(protocol, ours, window, None, &self.our_pids()),
+                floor: self.load(protocol, floor.address, CONNECTIONS, window, None, &[floor.pid()]),
+                ours: self.load(protocol, ours, CONNECTIONS, window, None, &self.our_pids()),
             }
         };
         self.say(number, "bare Kafka producer, with and without headers");
@@ -163,7 +179,29 @@ impl Bench {
         let ours = edge::address(&self.edge, "mqtt");
         Pair {
             floor: self.produce(self.schedule, true, Some(rate)),
-            ours: self.load(protocol, ours, PACED_WINDOW, Some(rate), &self.our_pids()),
+            ours: self.load(protocol, ours, CONNECTIONS, PACED_WINDOW, Some(rate), &self.our_pids()),
+        }
+    }
+
+    /// Single HTTP posts: what is ours, and what is the load's.
+    pub(crate) fn alike(&self, number: usize) -> Alike {
+        let address = edge::address(&self.edge, "rest");
+        let bare = |connections, rate| {
+            let server = &self.bare_http;
+            self.load(Protocol::Http, server.address, connections, 1, rate, &[server.pid()])
+        };
+        let ours = |connections| self.load(Protocol::Http, address, connections, 1, None, &self.our_pids());
+        self.say(number, "HTTP/1.1: the sidecar, then producer and bare HTTP server at its rate");
+        let single = ours(CONNECTIONS);
+        let rate = Some(single.rate() as u32);
+        let (producer, server) = (self.produce(self.schedule, true, rate), bare(CONNECTIONS, rate));
+        self.say(number, &format!("HTTP/1.1 with {CROWD} connections: bare HTTP server, then the sidecar"));
+        Alike {
+            ours: single,
+            producer,
+            server,
+            crowd: Pair { floor: bare(CROWD, None), ours: ours(CROWD) },
+            busy_producer: self.produce(self.schedule, true, None),
         }
     }
 
@@ -197,6 +235,7 @@ impl Bench {
         &self,
         protocol: Protocol,
         server: std::net::SocketAddr,
+        connections: usize,
         window: usize,
         rate: Option<u32>,
         watch: &[u32],
@@ -208,7 +247,7 @@ impl Bench {
             "--server",
             &server.to_string(),
             "--connections",
-            &CONNECTIONS.to_string(),
+            &connections.to_string(),
             "--window",
             &window.to_string(),
         ]);
@@ -238,7 +277,7 @@ impl Bench {
     }
 
     fn say(&self, number: usize, what: &str) {
-        say(&format!("round {} of {}: {what}", number + 1, self.schedule.rounds));
+        say(&format!("round {}: {what}", number + 1));
     }
 }
 

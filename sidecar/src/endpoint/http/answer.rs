@@ -101,7 +101,7 @@ impl ReceiptText {
         let mut escaped_id = None;
         json.extend_from_slice(b"{\"id\":\"");
         let id = id.with_text(|text| {
-            if text.contains(['"', '\\']) {
+            if text.bytes().any(|byte| matches!(byte, b'"' | b'\\')) {
                 escaped_id = Some(Box::from(text));
                 json.pop();
                 // Writing text into a buffer cannot fail. Control characters were refused.

@@ -186,7 +186,7 @@ impl<'a> Publish<'a> {
             Version::V5 => Properties::read(&mut reader, Place::Packet(PacketType::Publish))?,
             Version::V3 => Properties::default(),
         };
-        if topic.contains(['+', '#']) {
+        if topic.bytes().any(|byte| matches!(byte, b'+' | b'#')) {
             // [MQTT-3.3.2-2]
             let reason = Reason::TopicNameInvalid;
             return Err(Malformed { reason, what: "a topic name contains a wildcard" });
