@@ -26,7 +26,7 @@ use crate::names::FIELD_MANAGER;
 use crate::plan::{Defaults, Validated, plan};
 use crate::reconcile::{Context, Stored};
 use crate::telemetry::Telemetry;
-use crate::topics::{AllowedServers, Claims, Clusters, ServerPattern};
+use crate::topics::{AllowedServers, Clusters, ServerPattern};
 use crate::upgrades::Upgrades;
 
 /// How the process ends; the numbers are an interface, and those of the sidecar.
@@ -242,26 +242,23 @@ async fn run(arguments: Run) -> Result<(), Failure> {
         clusters: Clusters::new(AllowedServers::new(arguments.allowed_bootstrap_servers)),
         defaults: Defaults { sidecar_image: arguments.sidecar.sidecar_image },
         upgrades: Upgrades::new(arguments.max_upgrades.into()),
-        claims: Mutex::new(Claims::default()),
+        claims: Mutex::default(),
         memory: Memory::default(),
         metrics: Arc::clone(telemetry.metrics()),
         scopes: RwLock::default(),
         again: send,
     });
     let (controllers_ended, until_ended) = tokio::sync::oneshot::channel::<()>();
-    let controllers = async {
+    // A task of its own: nothing that a reconcile does delays a renewal.
+    let held = tokio::spawn(lease.hold(async {
+        let _ = until_ended.await;
+    }));
+    tokio::spawn(async move {
         controller::run(context, &arguments.watch_namespaces, arguments.concurrency, again, ended).await;
         drop(controllers_ended);
-    };
-    let held = lease.hold(async {
-        let _ = until_ended.await;
     });
     // Whoever does not lead any more ends at once, in the midst of whatever it does: another one leads.
-    tokio::select! {
-        biased;
-        held = held => held?,
-        () = async { controllers.await; std::future::pending::<()>().await } => {}
-    }
+    held.await.map_err(|error| Failure::Defect(error.to_string()))??;
     tracing::info!("ended");
     Ok(())
 }
