@@ -54,9 +54,9 @@ debian:
 # The image's build of the sidecar: without the embedded broker. The result is in target/bench.json.
 .PHONY: bench
 bench: ## Measure CPU, rate, latency and memory beside a bare producer, mosquitto and a bare HTTP server (7 minutes)
-	@e2e/parts/build.sh debian kafka
+	@e2e/parts/build.sh debian kafka etcd kubernetes
 	@echo "== release build"
-	cargo build --release -p penstock-sidecar -p penstock-e2e --no-default-features --bins
+	cargo build --release -p penstock-sidecar -p penstock-operator -p penstock-e2e --no-default-features --bins
 	@echo "== measurement: leave the machine alone meanwhile"
 	"$(CARGO_TARGET_DIR)/release/bench" $(BENCH_ARGS)
 

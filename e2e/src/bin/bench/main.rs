@@ -11,6 +11,7 @@ mod idle;
 mod load;
 mod machine;
 mod measured;
+mod operator;
 mod payload;
 mod produce;
 mod report;
@@ -27,6 +28,9 @@ struct Arguments {
     /// Two short rounds instead of five: a look, not a measurement.
     #[arg(long)]
     quick: bool,
+    /// Only the figures of the operator.
+    #[arg(long)]
+    operator: bool,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -49,6 +53,7 @@ fn main() {
     let arguments = Arguments::parse();
     raise_descriptor_limit();
     match arguments.part {
+        None if arguments.operator => report::run_operator(arguments.quick),
         None => report::run(arguments.quick),
         Some(Part::Load(arguments)) => worker::answer(&load::run(&arguments)),
         Some(Part::Produce(arguments)) => worker::answer(&produce::run(&arguments)),

@@ -1,12 +1,14 @@
 //! From spans to the table that the run prints and the file that it writes.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::figures::{Figure, Mark, median, slope, table};
 use crate::idle::Readings;
 use crate::load::Protocol;
 use crate::machine;
 use crate::measured::Measured;
+use crate::operator;
 use crate::rounds::{Alike, Bench, Pair, Round, Schedule, say};
 
 /// The whole run. It ends well whether the marks hold or not: it measures, and judges nothing.
@@ -35,10 +37,26 @@ pub(crate) fn run(quick: bool) {
     figures.extend(latency_details(&latencies));
     figures.extend(details_alike(&alike));
     figures.extend(facts(&rounds));
-    println!("{}", table(&figures));
+    drop(bench);
+    figures.extend(of_operator(quick));
+    write(&figures);
+}
+
+/// The figures of the operator alone, in place of a whole run.
+pub(crate) fn run_operator(quick: bool) {
+    write(&of_operator(quick));
+}
+
+fn of_operator(quick: bool) -> Vec<Figure> {
+    let (pipelines, quiet) = if quick { (50, 10) } else { (200, 60) };
+    operator::figures(pipelines, Duration::from_secs(quiet))
+}
+
+fn write(figures: &[Figure]) {
+    println!("{}", table(figures));
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench.json");
     std::fs::create_dir_all(file.parent().expect("a folder")).expect("target/");
-    let text = serde_json::to_string_pretty(&figures).expect("serialisable figures");
+    let text = serde_json::to_string_pretty(figures).expect("serialisable figures");
     std::fs::write(&file, text + "\n").expect("target/bench.json");
     say("written to target/bench.json");
 }
