@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use penstock_e2e::{Kafka, Pipeline, Sidecar, sidecar};
+use penstock_e2e::{Kafka, Pipeline, Sidecar, operator, sidecar};
+use penstock_operator::reason::Reason;
+use penstock_operator::status::condition;
 use penstock_operator::telemetry::calls::{Answer, Call};
 use penstock_operator::telemetry::metrics::Metrics;
 
@@ -120,12 +122,29 @@ fn the_metrics_page_names_what_an_operator_serves_and_nothing_else() {
 #[test]
 fn the_command_line_page_names_every_option() {
     let page = fs::read_to_string(root().join("docs/reference/cli.md")).unwrap();
-    for command in ["run", "dev", "validate", "drain"] {
-        let output = sidecar::command(&[command, "--help"]);
+    let sidecar = ["run", "dev", "validate", "drain"].map(|name| (name, sidecar::command(&[name, "--help"])));
+    let operator = ["run", "plan", "crd"].map(|name| (name, operator::command(&[name, "--help"])));
+    for (command, output) in sidecar.into_iter().chain(operator) {
         let help = String::from_utf8(output.stdout).unwrap();
         for option in help.split_whitespace().filter(|word| word.starts_with("--")) {
             let option = option.trim_end_matches([',', '.', ':']);
             assert!(["--help", "--version"].contains(&option) || page.contains(option), "{command} {option}");
         }
     }
+}
+
+#[test]
+fn the_conditions_page_names_every_reason_and_condition_once_and_no_other() {
+    let page = fs::read_to_string(root().join("docs/reference/conditions.md")).unwrap();
+    let cells: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(name, _)| name)
+        .collect();
+    let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
+    let mut known: Vec<_> = reasons.chain(condition::ALL).collect();
+    let mut named = cells.clone();
+    known.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(named, known);
 }

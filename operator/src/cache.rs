@@ -19,6 +19,9 @@ use crate::plan::ChildKind;
 /// How long our own write counts although the watch does not show it: longer, and it was deleted since.
 pub const TRUST_OWN_WRITE: Duration = Duration::from_secs(5);
 
+/// How often a kind is looked at that has not been seen yet.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Namespace and name.
 type Key = (String, String);
 
@@ -30,10 +33,30 @@ pub struct Cache {
 struct Kind {
     store: Store<DynamicObject>,
     /// Why the watch does not work at the moment.
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
     written: Mutex<HashMap<Key, (DynamicObject, Instant)>>,
     /// The version that our last write gave an object: as long as it has that one, nobody has changed it.
     settled: Mutex<HashMap<Key, String>>,
+}
+
+/// Why a kind cannot be watched.
+#[derive(Clone, Debug)]
+struct Trouble {
+    why: String,
+    /// The cluster does not serve the kind, so there is none of it.
+    absent: bool,
+}
+
+impl From<&watcher::Error> for Trouble {
+    fn from(error: &watcher::Error) -> Self {
+        let absent = match error {
+            watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
+                matches!(error, kube::Error::Api(status) if status.code == 404)
+            }
+            _ => false,
+        };
+        Self { why: error.to_string(), absent }
+    }
 }
 
 /// What triggers reconciles: objects that have changed.
@@ -84,7 +107,7 @@ impl Cache {
             .inspect_ok(move |_| *well.lock() = None)
             .inspect_err(move |error| {
                 tracing::warn!(kind = %kind.in_roles(), %error, "cannot watch");
-                *ill.lock() = Some(error.to_string());
+                *ill.lock() = Some(Trouble::from(error));
             })
             .boxed();
             streams.push((resource, changes));
@@ -98,17 +121,24 @@ impl Cache {
         self.kinds.get(&kind)
     }
 
-    /// Waits until every kind has been seen once, at most `patience`.
+    /// Waits until every kind has been seen once, at most `patience`. A kind that the cluster does not serve counts as
+    /// seen: there is none of it, and who needs one learns so when it is made.
     ///
     /// # Errors
     /// The first kind that has not.
     pub async fn seen(&self, patience: Duration) -> Result<(), NotWatched> {
         let deadline = tokio::time::Instant::now() + patience;
         for (kind, watched) in &self.kinds {
-            let ready = tokio::time::timeout_at(deadline, watched.store.wait_until_ready()).await;
-            if !matches!(ready, Ok(Ok(()))) {
-                let why = watched.trouble.lock().clone().unwrap_or_else(|| "no answer yet".to_owned());
-                return Err(NotWatched { kind: *kind, why });
+            loop {
+                let ready = tokio::time::timeout(LOOK, watched.store.wait_until_ready()).await;
+                let trouble = watched.trouble.lock().clone();
+                if matches!(ready, Ok(Ok(()))) || trouble.as_ref().is_some_and(|trouble| trouble.absent) {
+                    break;
+                }
+                if tokio::time::Instant::now() >= deadline {
+                    let why = trouble.map_or_else(|| "no answer yet".to_owned(), |trouble| trouble.why);
+                    return Err(NotWatched { kind: *kind, why });
+                }
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use penstock_crds::{manifest, schema};
 use penstock_sidecar::telemetry::admin::{self, AdminError};
 use penstock_sidecar::telemetry::logging::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::client;
 use crate::controller::{self, AGAIN};
@@ -244,6 +244,7 @@ async fn run(arguments: Run) -> Result<(), Failure> {
         upgrades: Upgrades::new(arguments.max_upgrades.into()),
         claims: Mutex::default(),
         memory: Memory::default(),
+        turns: Semaphore::new(arguments.concurrency.into()),
         metrics: Arc::clone(telemetry.metrics()),
         scopes: RwLock::default(),
         again: send,
@@ -254,7 +255,7 @@ async fn run(arguments: Run) -> Result<(), Failure> {
         let _ = until_ended.await;
     }));
     tokio::spawn(async move {
-        controller::run(context, &arguments.watch_namespaces, arguments.concurrency, again, ended).await;
+        controller::run(context, &arguments.watch_namespaces, again, ended).await;
         drop(controllers_ended);
     });
     // Whoever does not lead any more ends at once, in the midst of whatever it does: another one leads.

@@ -38,11 +38,10 @@ pub enum ReconcileError {
     TimedOut,
 }
 
-/// Runs until `shutdown`, with `concurrency` reconciles at once in each of `namespaces` (none: all namespaces together).
+/// Runs until `shutdown`, for pipelines of these namespaces (none: of all).
 pub async fn run(
     context: Arc<Context>,
     namespaces: &[String],
-    concurrency: u16,
     mut again: mpsc::Receiver<ObjectRef<Stored>>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
@@ -57,7 +56,7 @@ pub async fn run(
     for namespace in scopes {
         let (send, receive) = mpsc::channel(AGAIN);
         triggers.push((namespace.map(str::to_owned), send));
-        controllers.push(in_scope(&context, namespace, concurrency, receive, stop.subscribe()));
+        controllers.push(in_scope(&context, namespace, receive, stop.subscribe()));
     }
     let route = async {
         while let Some(reference) = again.recv().await {
@@ -85,7 +84,6 @@ pub async fn run(
 fn in_scope(
     context: &Arc<Context>,
     namespace: Option<&str>,
-    concurrency: u16,
     again: mpsc::Receiver<ObjectRef<Stored>>,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + use<> {
@@ -115,7 +113,8 @@ fn in_scope(
     let scope = Arc::new(Scope { cache, pipelines: reader.clone() });
     context.scopes.write().push(Arc::clone(&scope));
     let mut controller = Controller::for_stream(pipelines, reader)
-        .with_config(Config::default().concurrency(concurrency).debounce(GATHER))
+        // Without a bound of its own: `one` waits for its turn, where those who wait can be counted.
+        .with_config(Config::default().debounce(GATHER))
         .reconcile_on(futures::stream::unfold(again, |mut again| async move {
             again.recv().await.map(|reference| (reference, again))
         }))
@@ -160,6 +159,13 @@ type Shared = (Arc<Context>, Arc<Scope>);
 
 async fn one(stored: Arc<Stored>, shared: Arc<Shared>) -> Result<Action, ReconcileError> {
     let (context, scope) = shared.as_ref();
+    let waits = context.metrics.waits();
+    let _turn = context.turns.acquire().await;
+    drop(waits);
+    // It may have changed while it waited.
+    let Some(stored) = scope.pipelines.get(&ObjectRef::from_obj(stored.as_ref())) else {
+        return Ok(Action::await_change());
+    };
     let _in_flight = context.metrics.reconcile_begins();
     let started = Instant::now();
     let result = tokio::time::timeout(PATIENCE, reconcile(context, scope, &stored)).await;

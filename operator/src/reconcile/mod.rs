@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use penstock_crds::edge::EdgeConfig;
 use penstock_crds::pipeline::IngestPipeline;
 use penstock_crds::resolve::resolve;
+use tokio::sync::Semaphore;
 
 use self::report::Report;
 use self::topics::TopicsFound;
@@ -62,6 +63,8 @@ pub struct Context {
     pub memory: Memory,
     /// Writes Events.
     pub recorder: Recorder,
+    /// How many reconciles may run at once.
+    pub turns: Semaphore,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Everything that is watched, by scope.

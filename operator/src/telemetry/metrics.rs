@@ -124,9 +124,9 @@ impl Metrics {
 
     /// A reconcile begins; it counts as in flight until the answer is dropped.
     #[must_use]
-    pub fn reconcile_begins(&self) -> InFlight {
+    pub fn reconcile_begins(&self) -> Counted {
         self.in_flight.inc();
-        InFlight(self.in_flight.clone())
+        Counted(self.in_flight.clone())
     }
 
     /// A reconcile has ended.
@@ -140,9 +140,11 @@ impl Metrics {
         self.errors.get_or_create(&[("reason", reason.as_str())]).inc();
     }
 
-    /// How many pipelines wait for their reconcile.
-    pub fn queued(&self, pipelines: usize) {
-        self.queued.set(i64::try_from(pipelines).unwrap_or(i64::MAX));
+    /// A pipeline waits for its turn; it counts as queued until the answer is dropped.
+    #[must_use]
+    pub fn waits(&self) -> Counted {
+        self.queued.inc();
+        Counted(self.queued.clone())
     }
 
     /// Whether this operator leads.
@@ -181,9 +183,9 @@ impl Metrics {
 
 /// One reconcile in flight.
 #[derive(Debug)]
-pub struct InFlight(Gauge);
+pub struct Counted(Gauge);
 
-impl Drop for InFlight {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
     }
