@@ -148,9 +148,8 @@ impl Reference {
             .ok()
             .filter(|value| !value.contains('\0'))
             .ok_or_else(|| wrong(field, format!("key {key} of Secret {name} is not text: correct it")))?;
-        if *field == "spec.kafka.tls.ca" && !value.contains("-----BEGIN CERTIFICATE-----") {
-            let advice = format!("key {key} of Secret {name} holds no certificates in PEM: correct it");
-            return Err(wrong(field, advice));
+        if value.trim().is_empty() {
+            return Err(wrong(field, format!("key {key} of Secret {name} is empty: fill it")));
         }
         let version = Version {
             field,
@@ -163,8 +162,8 @@ impl Reference {
     }
 }
 
-fn wrong(field: &'static str, wrong: String) -> KafkaError {
-    KafkaError::Reference { field, wrong }
+fn wrong(field: &'static str, message: String) -> KafkaError {
+    KafkaError::Reference { field, message }
 }
 
 impl Key {
@@ -247,7 +246,7 @@ mod tests {
         for (secrets, told) in [
             (vec![], "Secret ca is not there"),
             (vec![secret("ca", "tls.crt", PEM, "1")], "no key ca.crt"),
-            (vec![secret("ca", "ca.crt", b"", "1")], "no certificates"),
+            (vec![secret("ca", "ca.crt", b"\n", "1")], "is empty"),
             (vec![ca()], "spec.kafka.adminAuthentication: Secret topics is not there"),
             (vec![ca(), secret("topics", "password", b"\xff", "1")], "not text"),
             (vec![ca(), secret("topics", "password", b"a\0b", "1")], "not text"),

@@ -29,8 +29,7 @@ const SHOWS: Duration = Duration::from_secs(5);
 /// How often it is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Clients by what tells them apart. Clones share them.
-/// They are closed on a timer of the runtime that calls.
+/// Clients by what tells them apart. Clones share them. They are closed on a timer of the runtime that calls.
 #[derive(Clone)]
 pub struct Clusters(Arc<Inner>);
 

@@ -20,6 +20,9 @@ use super::seen::{Seen, SeenTopic, TopicFacts};
 /// How long the brokers may take for all that one call asks.
 pub(super) const CALL: Duration = Duration::from_secs(10);
 
+/// Events of the client that are taken in at once: more than it has between two calls.
+const EVENTS: usize = 256;
+
 /// A client with the credentials of one [`Access`].
 pub(super) struct Connection {
     access: Access,
@@ -75,7 +78,7 @@ impl Connection {
             settings.set(*name, value);
         }
         let client = BaseProducer::from_config_and_context(&settings, Errors::default())
-            .map_err(|error| KafkaError::Settings(without_values(&error)))?;
+            .map_err(|error| not_made(&access, &error))?;
         Ok(Self { access, client: Some(client) })
     }
 
@@ -88,7 +91,8 @@ impl Connection {
     /// Takes in what the client has to say, and returns the error that makes it useless to wait.
     fn noticed(&self) -> Option<Code> {
         let client = self.client.as_ref()?;
-        client.poll(Duration::ZERO);
+        // One event a call.
+        (0..EVENTS).for_each(|_| client.poll(Duration::ZERO));
         client.context().0.lock().authentication.then_some(Code::Authentication)
     }
 
@@ -251,11 +255,49 @@ fn c_strings(configs: &BTreeMap<String, String>) -> Vec<(CString, CString)> {
     configs.iter().filter_map(|(name, value)| c_string(name).zip(c_string(value))).collect()
 }
 
-/// An error of the client's settings without their values, which may be secrets.
-fn without_values(error: &ClientError) -> String {
-    match error {
-        ClientError::ClientConfig(_, _, name, _) => format!("the client does not take its setting {name}"),
-        ClientError::ClientCreation(message) => format!("the client cannot be made: {message}"),
-        _ => "the client cannot be made".to_owned(),
+/// Why there is no client, without the values of its settings, which may be secrets.
+fn not_made(access: &Access, error: &ClientError) -> KafkaError {
+    let message = match error {
+        // It is read when the client is made.
+        ClientError::ClientCreation(message) if message.contains("ssl.ca.pem") => {
+            return KafkaError::Reference {
+                field: "spec.kafka.tls.ca",
+                message: "the Secret holds no certificates in PEM that can be read: correct it".to_owned(),
+            };
+        }
+        ClientError::ClientCreation(message) => message.clone(),
+        ClientError::ClientConfig(_, _, name, _) => format!("setting {name} is not taken"),
+        _ => "its settings are not taken".to_owned(),
+    };
+    KafkaError::Client { servers: access.servers().join(","), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+    use k8s_openapi::api::core::v1::Secret;
+    use penstock_crds::pipeline::Kafka;
+    use serde_json::json;
+
+    use super::*;
+    use crate::reason::Reason;
+
+    #[test]
+    fn certificates_that_cannot_be_read_are_told_as_the_secrets_fault() {
+        let kafka: Kafka = serde_json::from_value(
+            json!({"bootstrapServers": ["kafka:9092"], "tls": {"ca": {"name": "ca"}}}),
+        )
+        .unwrap();
+        let mut secret = Secret::default();
+        secret.metadata.name = Some("ca".to_owned());
+        let pem = "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n";
+        for value in ["no certificate at all", pem] {
+            secret.data = Some([("ca.crt".to_owned(), ByteString(value.as_bytes().to_vec()))].into());
+            let access = Access::new("iot", &kafka, std::slice::from_ref(&secret)).unwrap();
+            let error = Connection::new(access).err().unwrap();
+            assert_eq!(error.reason(), Reason::ReferenceNotFound, "{error}");
+            assert!(error.to_string().starts_with("spec.kafka.tls.ca: ") && error.is_retryable(), "{error}");
+            assert!(!error.to_string().contains(value), "{error}");
+        }
     }
 }

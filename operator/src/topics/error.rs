@@ -18,16 +18,21 @@ pub enum KafkaError {
         server: String,
     },
     /// A Secret is not there, or has no such key, or not what is needed.
-    #[error("{field}: {wrong}")]
+    #[error("{field}: {message}")]
     Reference {
         /// The field that names it.
         field: &'static str,
         /// What is wrong and what to do.
-        wrong: String,
+        message: String,
     },
-    /// librdkafka refuses the settings.
-    #[error("spec.kafka: {0}")]
-    Settings(String),
+    /// There is no client to ask with.
+    #[error("no client for Kafka at {servers} can be made: {message}")]
+    Client {
+        /// The bootstrap servers.
+        servers: String,
+        /// The client library's words.
+        message: String,
+    },
     /// No broker answers in time.
     #[error("Kafka at {servers}: {trouble}")]
     Unreachable {
@@ -103,8 +108,7 @@ impl KafkaError {
         match self {
             Self::ServerNotAllowed { .. } => Reason::BootstrapServersNotAllowed,
             Self::Reference { .. } => Reason::ReferenceNotFound,
-            Self::Settings(_) => Reason::InvalidSpec,
-            Self::Unreachable { .. } => Reason::KafkaUnreachable,
+            Self::Client { .. } | Self::Unreachable { .. } => Reason::KafkaUnreachable,
             Self::Authentication { .. } => Reason::KafkaAuthenticationFailed,
             Self::NotAuthorized { .. } => Reason::NotAuthorized,
             Self::InvalidConfig { .. } => Reason::InvalidTopicConfig,
