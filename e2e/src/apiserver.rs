@@ -1,6 +1,9 @@
 //! A real Kubernetes API without nodes: etcd and kube-apiserver, ready in about two seconds.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use penstock_crds::schema;
 use serde_json::Value;
@@ -9,7 +12,7 @@ use tempfile::TempDir;
 use crate::kubectl::{self, Client, Kubectl};
 use crate::pki::Authority;
 use crate::place::Place;
-use crate::until::{START, until};
+use crate::until::{SOON, START, until};
 use crate::{Process, folder, parts, ports};
 
 /// etcd and kube-apiserver on free ports, with an administrator's kubeconfig.
@@ -23,6 +26,8 @@ pub struct ApiServer {
 
 /// Who the operator is to the API server.
 pub const OPERATOR: &str = "penstock-operator";
+
+const AUDIT_LOG: &str = "audit.log";
 
 /// Every write, and every read of the operator.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
@@ -141,7 +146,7 @@ impl ApiServer {
                 "--endpoint-reconciler-type=none".to_owned(),
                 "--authorization-mode=RBAC".to_owned(),
                 format!("--audit-policy-file={}", policy.display()),
-                format!("--audit-log-path={}", folder.path().join("audit.log").display()),
+                format!("--audit-log-path={}", folder.path().join(AUDIT_LOG).display()),
             ],
         }
         .start();
@@ -173,7 +178,22 @@ impl ApiServer {
     /// What the operator has asked for so far, but for its Lease.
     #[track_caller]
     pub fn requests_of_operator(&self) -> Vec<Request> {
-        let log = std::fs::read_to_string(self.folder.path().join("audit.log")).expect("an audit log");
+        self.requests_of_operator_since(0)
+    }
+
+    /// How long the audit log is now, for [`ApiServer::requests_of_operator_since`].
+    #[track_caller]
+    pub fn audit_mark(&self) -> u64 {
+        std::fs::metadata(self.folder.path().join(AUDIT_LOG)).expect("an audit log").len()
+    }
+
+    /// What the operator has asked for since a mark, but for its Lease.
+    #[track_caller]
+    pub fn requests_of_operator_since(&self, mark: u64) -> Vec<Request> {
+        let mut file = File::open(self.folder.path().join(AUDIT_LOG)).expect("an audit log");
+        file.seek(SeekFrom::Start(mark)).expect("a log that only grows");
+        let mut log = String::new();
+        file.read_to_string(&mut log).expect("an audit log in UTF-8");
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let ours = lines.filter(|line| line["user"]["username"] == OPERATOR);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -188,6 +208,25 @@ impl ApiServer {
             }
         });
         requests.filter(|request| request.resource != "leases").collect()
+    }
+
+    /// Returns as soon as the operator has made so many writes since a mark, or `or_else` says that it makes no more.
+    #[track_caller]
+    pub fn wait_for_writes_since(&self, mark: u64, count: usize, mut or_else: impl FnMut() -> bool) {
+        let deadline = Instant::now() + SOON;
+        let mut looked = Instant::now();
+        // Without a pause between two looks: what comes next is a millisecond away.
+        while self.requests_of_operator_since(mark).iter().filter(|request| request.is_write()).count()
+            < count
+        {
+            assert!(Instant::now() < deadline, "{count} writes: not within {SOON:?}");
+            if looked.elapsed() > Duration::from_millis(500) {
+                if or_else() {
+                    return;
+                }
+                looked = Instant::now();
+            }
+        }
     }
 
     /// What of that would change something.
