@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     for which in Arguments::parse().images {
         let name = which.name();
         let image = Image::of_program(&programs.join(format!("penstock-{name}")));
-        let reference = format!("penstock.dev/{name}:{}", env!("CARGO_PKG_VERSION"));
+        let reference = format!("penstock-{name}:{}", env!("CARGO_PKG_VERSION"));
         let file = out.join(format!("{name}.tar"));
         image.write(&reference, &file);
         let (bytes, limit) = (image.bytes(), which.limit_megabytes());
