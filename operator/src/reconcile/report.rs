@@ -8,6 +8,7 @@ use kube::Resource;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::events::{Event, EventType};
+use parking_lot::Mutex;
 use penstock_crds::pipeline::{IngestPipeline, IngestPipelineStatus, TopicStatus};
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ use crate::status::{Found, condition, next, paused};
 pub(super) struct Report<'a> {
     of: &'a Reconcile<'a>,
     /// The newest that we know of: what we wrote ourselves counts until the watch can have told it.
-    before: IngestPipelineStatus,
+    before: Mutex<IngestPipelineStatus>,
 }
 
 impl<'a> Report<'a> {
@@ -33,12 +34,12 @@ impl<'a> Report<'a> {
         let own = of.context.memory.of(&of.uid).status;
         let before =
             own.filter(|(_, at)| at.elapsed() < TRUST_OWN_WRITE).map_or(stored, |(status, _)| status);
-        Self { of, before }
+        Self { of, before: Mutex::new(before) }
     }
 
     /// The newest status that is known.
-    pub(super) fn status(&self) -> &IngestPipelineStatus {
-        &self.before
+    pub(super) fn status(&self) -> IngestPipelineStatus {
+        self.before.lock().clone()
     }
 
     /// Records what is about to be made in Kafka, before it is.
@@ -51,7 +52,7 @@ impl<'a> Report<'a> {
     }
 
     pub(super) async fn paused(&self) -> Result<(), ApiError> {
-        self.write(paused(&self.before, self.of.generation, Timestamp::now())).await
+        self.write(paused(&self.status(), self.of.generation, Timestamp::now())).await
     }
 
     pub(super) async fn found(&self, found: &Found) -> Result<(), ApiError> {
@@ -65,7 +66,7 @@ impl<'a> Report<'a> {
         if self.was_stalled(&crate::status::ready(found)) {
             failing_for = crate::status::STALLED_AFTER;
         }
-        let mut status = next(&self.before, self.of.generation, found, failing_for, Timestamp::now());
+        let mut status = next(&self.status(), self.of.generation, found, failing_for, Timestamp::now());
         status.endpoint_summary = Some(summary(&self.of.pipeline.spec));
         status
     }
@@ -77,15 +78,15 @@ impl<'a> Report<'a> {
         })
     }
 
-    fn condition(&self, kind: &str) -> Option<&Condition> {
-        self.before.conditions.iter().flatten().find(|known| known.type_ == kind)
+    fn condition(&self, kind: &str) -> Option<Condition> {
+        self.before.lock().conditions.iter().flatten().find(|known| known.type_ == kind).cloned()
     }
 
     /// Writes the status if it is another one, and tells of a transition.
     async fn write(&self, status: IngestPipelineStatus) -> Result<(), ApiError> {
         let Reconcile { context, namespace, name, uid, .. } = self.of;
         gauges(context, namespace, name, status.conditions.as_deref().unwrap_or_default());
-        if status == self.before {
+        if status == *self.before.lock() {
             return Ok(());
         }
         let mut ours = status.clone();
@@ -95,6 +96,7 @@ impl<'a> Report<'a> {
         patch(context, namespace, name, uid, &json!(ours)).await?;
         context.memory.change(uid, |remembered| remembered.status = Some((status.clone(), Instant::now())));
         self.tell(&status).await;
+        *self.before.lock() = status;
         Ok(())
     }
 

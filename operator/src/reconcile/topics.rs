@@ -58,7 +58,7 @@ impl Reconcile<'_> {
 
     async fn look(&self, access: &Access, report: &Report<'_>) -> Result<TopicsFound, KafkaError> {
         let context = self.context;
-        let recorded = report.status().topics.clone().unwrap_or_default();
+        let recorded = report.status().topics.unwrap_or_default();
         let none = BTreeSet::new();
         let mut wanted = Wanted {
             topics: &self.pipeline.spec.topics,
@@ -77,19 +77,15 @@ impl Reconcile<'_> {
         let lost = self.lost();
         wanted.lost = &lost;
         let mut decision = decide(&wanted, &seen, &Failures::default());
+        // What is about to be made is recorded first, so that it is known as ours whatever happens in between.
+        if decision.must_record
+            && let Err(error) = report.intent(&decision.topics).await
+        {
+            let message = format!("what is about to be created cannot be recorded in status: {error}");
+            let ready = Finding::fails(error.reason(), message);
+            return Ok(TopicsFound { ready, durable: None, topics: None, serves: false });
+        }
         if !decision.steps.is_empty() {
-            // What is about to be made is recorded first, so that it is known as ours whatever happens in between.
-            if report.intent(&decision.topics).await.is_err() {
-                return Ok(TopicsFound {
-                    ready: Finding::fails(
-                        Reason::ApiError,
-                        "what is about to be created cannot be recorded in status",
-                    ),
-                    durable: None,
-                    topics: None,
-                    serves: false,
-                });
-            }
             let finished = context.clusters.finish(access, &wanted, &decision).await;
             context.metrics.kafka_call("change", finished.as_ref().err().map(KafkaError::reason));
             decision = finished?;
