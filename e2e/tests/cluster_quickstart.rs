@@ -9,8 +9,8 @@ use penstock_e2e::checker::check;
 use penstock_e2e::cluster::{Installed, SYSTEM, repository};
 use penstock_e2e::load::Plan;
 use penstock_e2e::load::wire::Version;
-use penstock_e2e::until::SOON;
 use penstock_e2e::until;
+use penstock_e2e::until::SOON;
 use serde_json::Value;
 
 /// Labels of what belongs to the quickstart.
@@ -57,8 +57,7 @@ fn the_quickstart_takes_messages_on_a_cluster_and_its_deletion_leaves_nothing() 
     cluster.kubectl_with(&apply, &manifest).expect_ok();
     cluster.wait_ready("quickstart", "quickstart");
     let took = started.elapsed();
-    let deployment = cluster.get("quickstart", "deployment/quickstart");
-    let settle = Duration::from_secs(deployment["spec"]["minReadySeconds"].as_u64().unwrap());
+    let settle = cluster.min_ready("quickstart", "quickstart");
     println!("from apply to Ready: {took:.1?}, of which pods must have been ready for {settle:?}");
 
     // Topics are as declared.
@@ -78,10 +77,10 @@ fn the_quickstart_takes_messages_on_a_cluster_and_its_deletion_leaves_nothing() 
     });
     let left = said(cluster, &format!("get {KINDS} -n quickstart -o name"));
     // These two Kubernetes makes in every namespace.
-    assert_eq!(left.split_whitespace().collect::<Vec<_>>(), [
-        "configmap/kube-root-ca.crt",
-        "serviceaccount/default"
-    ]);
+    assert_eq!(
+        left.split_whitespace().collect::<Vec<_>>(),
+        ["configmap/kube-root-ca.crt", "serviceaccount/default"]
+    );
     for (topic, partitions) in topics {
         assert_eq!(cluster.kafka.in_sync(topic), Some(vec![1; partitions]), "{topic} stays");
     }
@@ -123,7 +122,11 @@ fn look_at_it(cluster: &Installed) {
 
     // Its children, by the label that the docs name.
     let pods = said(cluster, &format!("get pods -n quickstart -l {OURS} --no-headers"));
-    assert_eq!(pods.lines().filter(|line| line.contains("1/1") && line.contains("Running")).count(), 2, "{pods}");
+    assert_eq!(
+        pods.lines().filter(|line| line.contains("1/1") && line.contains("Running")).count(),
+        2,
+        "{pods}"
+    );
 }
 
 /// What a GitOps tool asks: is what is there what I have? Also when somebody else owns other fields of it.

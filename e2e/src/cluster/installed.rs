@@ -87,6 +87,13 @@ impl Installed {
         started.elapsed()
     }
 
+    /// How long the pods of a pipeline must have been ready before they count.
+    #[track_caller]
+    pub fn min_ready(&self, namespace: &str, pipeline: &str) -> Duration {
+        let deployment = self.get(namespace, &format!("deployment/{pipeline}"));
+        Duration::from_secs(deployment["spec"]["minReadySeconds"].as_u64().expect("a number of seconds"))
+    }
+
     /// Waits as people do: `kubectl wait --for=condition=Ready`.
     ///
     /// # Panics
@@ -108,7 +115,10 @@ impl Installed {
             &["logs", "-n", namespace, "-l", "penstock.dev/pipeline", "--all-containers", "--tail=40"],
             &["logs", "-n", SYSTEM, "deployment/penstock-operator", "--tail=40"],
         ];
-        commands.map(|command| self.kubectl(command)).map(|said| format!("{}{}", said.out, said.err)).join("\n")
+        commands
+            .map(|command| self.kubectl(command))
+            .map(|said| format!("{}{}", said.out, said.err))
+            .join("\n")
     }
 
     /// An object as JSON.
