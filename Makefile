@@ -54,7 +54,7 @@ debian:
 # The image's build of the sidecar: without the embedded broker. The result is in target/bench.json.
 .PHONY: bench
 bench: ## Measure CPU, rate, latency and memory beside a bare producer, mosquitto and a bare HTTP server (7 minutes)
-	@e2e/parts/build.sh debian kafka etcd kubernetes
+	@e2e/parts/build.sh debian kafka etcd kubernetes node containerd helm coredns
 	@echo "== release build"
 	cargo build --release -p penstock-sidecar -p penstock-operator -p penstock-e2e --no-default-features --bins
 	@echo "== measurement: leave the machine alone meanwhile"

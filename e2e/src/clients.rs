@@ -6,13 +6,20 @@ use std::process::{Command, Output};
 
 use crate::load::wire::Version;
 use crate::parts;
+use crate::place::Place;
 use crate::process::run;
 use crate::raw::{Response, parse_response};
 
 /// Runs curl and returns the response; `arguments` are added to `-sS -i`.
 #[track_caller]
 pub fn curl(address: SocketAddr, path: &str, arguments: &[&str]) -> Response {
-    let mut command = Command::new(parts::program("curl"));
+    curl_in(&Place::here(), address, path, arguments)
+}
+
+/// As [`curl`], elsewhere.
+#[track_caller]
+pub fn curl_in(place: &Place, address: SocketAddr, path: &str, arguments: &[&str]) -> Response {
+    let mut command = place.command(parts::program("curl"));
     command.args(["-sS", "-i", "--max-time", "60", "-H", "Expect:"]).args(arguments);
     let text = run(command.arg(format!("http://{address}{path}")));
     // curl writes HTTP/2 heads in the same form; interim responses are not asked for.

@@ -32,7 +32,7 @@ pub mod until;
 pub mod versions;
 
 pub use apiserver::ApiServer;
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Installed};
 pub use image::Image;
 pub use kafka::Kafka;
 pub use operator::Operator;

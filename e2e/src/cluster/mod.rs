@@ -2,6 +2,7 @@
 //! it is seen from outside, two do not meet, and nothing stays when it is dropped or the test process dies.
 
 mod control_plane;
+mod installed;
 mod namespaces;
 mod node;
 mod services;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use self::control_plane::ControlPlane;
+pub use self::installed::{BUSYBOX, Installed, SYSTEM, repository};
 use self::namespaces::Namespaces;
 use self::node::Node;
 use crate::image::Image;
@@ -129,7 +131,8 @@ impl Cluster {
         namespaces::ADDRESS
     }
 
-    /// Makes an image known to the node. Pods use it with `imagePullPolicy: IfNotPresent` or `Never`.
+    /// Makes an image known to the node. Pods use it with `imagePullPolicy: IfNotPresent` or `Never`. The name is in full:
+    /// what a pod calls `edge:1` is `docker.io/library/edge:1`.
     #[track_caller]
     pub fn load_image(&self, name: &str, image: &Image) {
         self.node.load(&self.namespaces, self.folder.path(), name, image);

@@ -56,7 +56,10 @@ impl Client<'_> {
         }
         let path = format!("/{}", self.script.topic(index));
         let payload = Bytes::copy_from_slice(&self.script.message(index).payload);
-        let Some(connection) = &mut self.connection else { return sleep(RETRY).await };
+        let Some(connection) = &mut self.connection else {
+            self.signals.unreachable.fetch_add(1, Relaxed);
+            return sleep(RETRY).await;
+        };
         let answer = match connection {
             Connection::One(sender) => {
                 if sender.ready().await.is_err() {

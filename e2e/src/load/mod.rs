@@ -57,6 +57,7 @@ struct Signals {
     acknowledged: AtomicU64,
     transient: AtomicU64,
     closes: AtomicU64,
+    unreachable: AtomicU64,
     pings: AtomicU64,
     /// Send nothing new, end when everything is answered.
     finish: AtomicBool,
@@ -191,6 +192,11 @@ impl Load {
     /// Connections that the server ended or refused so far.
     pub fn closes(&self) -> u64 {
         self.signals.closes.load(Ordering::Relaxed)
+    }
+
+    /// Attempts to connect that came to nothing so far: nobody listened, or nobody answered.
+    pub fn unreachable(&self) -> u64 {
+        self.signals.unreachable.load(Ordering::Relaxed)
     }
 
     /// PINGRESPs so far; each MQTT client asks once a second.

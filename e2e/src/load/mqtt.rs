@@ -61,7 +61,10 @@ impl Client<'_> {
 
     /// A connection with a good CONNACK.
     async fn connect(&mut self) -> Option<(TcpStream, BytesMut)> {
-        let mut stream = TcpStream::connect(self.plan.server).await.ok()?;
+        let Ok(mut stream) = TcpStream::connect(self.plan.server).await else {
+            self.signals.unreachable.fetch_add(1, Relaxed);
+            return None;
+        };
         stream.set_nodelay(true).ok()?;
         let client_id = format!("{}-{}", self.script.load, self.script.client);
         stream.write_all(&Connect::new(self.version, &client_id).encode()).await.ok()?;

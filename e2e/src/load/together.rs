@@ -20,6 +20,16 @@ impl Loads {
         self.0.iter().map(Load::acknowledged).sum()
     }
 
+    /// Connections that the server ended or refused so far.
+    pub fn closes(&self) -> u64 {
+        self.0.iter().map(Load::closes).sum()
+    }
+
+    /// Attempts to connect that came to nothing so far.
+    pub fn unreachable(&self) -> u64 {
+        self.0.iter().map(Load::unreachable).sum()
+    }
+
     /// Waits until each of them has so many more positive answers.
     #[track_caller]
     pub fn wait_acknowledged(&self, more: u64) {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step is a failed run")]
 
 mod answer;
+mod cluster;
 mod edge;
 mod figures;
 mod idle;
@@ -28,7 +29,7 @@ struct Arguments {
     /// Two short rounds instead of five: a look, not a measurement.
     #[arg(long)]
     quick: bool,
-    /// Only the figures of the operator.
+    /// Only the figures of the operator and of a whole cluster.
     #[arg(long)]
     operator: bool,
     #[command(subcommand)]

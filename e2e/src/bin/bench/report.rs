@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::cluster;
 use crate::figures::{Figure, Mark, median, slope, table};
 use crate::idle::Readings;
 use crate::load::Protocol;
@@ -48,8 +49,10 @@ pub(crate) fn run_operator(quick: bool) {
 }
 
 fn of_operator(quick: bool) -> Vec<Figure> {
-    let (pipelines, quiet) = if quick { (50, 10) } else { (200, 60) };
-    operator::figures(pipelines, Duration::from_secs(quiet))
+    let (pipelines, quiet, rounds) = if quick { (50, 10, 2) } else { (200, 60, 5) };
+    let mut figures = operator::figures(pipelines, Duration::from_secs(quiet));
+    figures.extend(cluster::figures(rounds));
+    figures
 }
 
 fn write(figures: &[Figure]) {

@@ -1,0 +1,146 @@
+//! Pods come and go under load, and Kafka goes and comes back: nothing acknowledged is lost, nobody finds a closed door.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
+use std::time::Duration;
+
+use penstock_e2e::checker::check;
+use penstock_e2e::clients::curl_in;
+use penstock_e2e::cluster::{Installed, SYSTEM};
+use penstock_e2e::load::Plan;
+use penstock_e2e::load::wire::{Publish, Version};
+use penstock_e2e::operator::condition;
+use penstock_e2e::raw::{Next, Raw};
+use penstock_e2e::until;
+use penstock_e2e::until::{SOON, START, throughout};
+use serde_json::json;
+
+const PATH: &str = "/v1/p/d/telemetry";
+const READY: &str = "True/Available";
+
+#[test]
+fn a_change_of_the_spec_and_a_deleted_pod_close_no_door_and_lose_nothing() {
+    let cluster = &*Installed::shared();
+    let pipeline = cluster.telemetry("rolled");
+    cluster.apply_ready(&pipeline);
+    let before = cluster.pods("rolled");
+    assert_eq!(before.len(), 2);
+    let loads = cluster.loads("rolled");
+    loads.wait_acknowledged(50);
+
+    cluster.apply_ready(&pipeline.clone().ack_timeout(10));
+    cluster.wait_pods("rolled", 2);
+    let after = cluster.pods("rolled");
+    assert!(after.iter().all(|pod| !before.contains(pod)), "{before:?} rolled to {after:?}");
+    loads.wait_acknowledged(50);
+    let rolled = loads.closes();
+    assert!(rolled > 0, "nobody was asked to leave a pod that ended");
+
+    cluster.kubectl(&["delete", "pod", &after[0], "-n", "rolled", "--timeout=60s"]).expect_ok();
+    cluster.wait_ready("rolled", "telemetry");
+    cluster.wait_pods("rolled", 2);
+    loads.wait_acknowledged(50);
+    assert_eq!(loads.unreachable(), 0, "somebody found nobody listening");
+    cluster.finish(loads, "rolled");
+}
+
+#[test]
+fn one_replica_becomes_three_and_one_again_under_load() {
+    let cluster = &*Installed::shared();
+    let pipeline = cluster.telemetry("scaled");
+    let of = |replicas: u32| pipeline.clone().set("/spec/edge/replicas", replicas);
+    cluster.apply_ready(&of(1));
+    let first = cluster.pods("scaled");
+    let loads = cluster.loads("scaled");
+    for replicas in [3, 1] {
+        loads.wait_acknowledged(50);
+        cluster.apply_ready(&of(replicas));
+        cluster.wait_pods("scaled", replicas as usize);
+        until("status tells the replicas", SOON, || {
+            let status = &cluster.get("scaled", "ipl/telemetry")["status"];
+            (status["replicas"] == replicas && status["readyReplicas"] == replicas).then_some(())
+        });
+        if replicas == 3 {
+            let pods = cluster.pods("scaled");
+            assert!(first.iter().all(|pod| pods.contains(pod)), "{first:?} stays in {pods:?}");
+        }
+    }
+    loads.wait_acknowledged(50);
+    assert_eq!(loads.unreachable(), 0, "somebody found nobody listening");
+    cluster.finish(loads, "scaled");
+}
+
+#[test]
+fn without_kafka_clients_are_told_to_come_back_and_the_pipeline_stays_ready() {
+    let cluster = &*Installed::shared();
+    cluster.apply_ready(&cluster.telemetry("outage").ack_timeout(3));
+    let loads = cluster.loads("outage");
+    let broker = cluster.kafka.broker(0);
+    type Act<'a> = &'a dyn Fn();
+    let outages: [(Act<'_>, Act<'_>); 2] =
+        [(&|| broker.stop(), &|| broker.cont()), (&|| broker.kill(), &|| broker.restart())];
+    for (away, back) in outages {
+        loads.wait_acknowledged(50);
+        away();
+        // Through the Service, on new connections: an answer, not a closed door.
+        let answer = curl_in(cluster.place(), cluster.http("outage"), PATH, &["-d", "x"]);
+        answer.assert_problem(503);
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        let mqtt = cluster.mqtt("outage");
+        cluster.place().inside(|| {
+            let mut raw = Raw::mqtt(mqtt, Version::V5, "held");
+            raw.send(&Publish::new(Version::V5, PATH.trim_start_matches('/'), b"held", 1).encode());
+            assert!(matches!(raw.next(Duration::from_secs(2)), Next::Nothing), "it is held, not answered");
+        });
+        // An operator that starts now and cannot ask Kafka leaves what is well as it is.
+        let operator = "deployment/penstock-operator";
+        cluster.kubectl(&["rollout", "restart", operator, "-n", SYSTEM]).expect_ok();
+        let rollout = ["rollout", "status", operator, "-n", SYSTEM, "--timeout=120s"];
+        cluster.kubectl(&rollout).expect_ok();
+        throughout("the pipeline and its pods are Ready", Duration::from_secs(20), || {
+            let pipeline = cluster.get("outage", "ipl/telemetry");
+            let ready = condition(&pipeline, "Ready");
+            ready.as_deref() == Some(READY) && pipeline["status"]["readyReplicas"] == 2
+        });
+        back();
+        loads.wait_acknowledged(50);
+    }
+    assert_eq!(cluster.condition("outage", "telemetry", "Ready").as_deref(), Some(READY));
+    assert_eq!(loads.unreachable(), 0, "somebody found nobody listening");
+    let history = loads.finish(SOON * 3);
+    assert_eq!(history.refused(), 0, "refused for good");
+    assert!(history.transient.iter().all(|&(status, after)| status == 503 && after.is_some()));
+    let mut records = cluster.kafka.read("outage");
+    records.retain(|record| !["x", "held"].contains(&record.text()));
+    check(&history, &records).assert_kept();
+}
+
+#[test]
+fn load_takes_an_autoscaled_pipeline_from_one_pod_to_two_and_it_stays_ready() {
+    let cluster = &*Installed::shared();
+    cluster.metrics_server();
+    let pipeline = cluster
+        .telemetry("autoscaled")
+        .set("/spec/autoscaling", json!({"minReplicas": 1, "maxReplicas": 2}))
+        .set("/spec/edge/resources", json!({"requests": {"cpu": "50m"}}));
+    cluster.apply_ready(&pipeline);
+    let autoscaler = || cluster.get("autoscaled", "horizontalpodautoscaler/telemetry");
+    until("the autoscaler has measured one pod, which idles", START, || {
+        let status = &autoscaler()["status"];
+        (status["currentMetrics"][0]["containerResource"]["current"]["averageUtilization"].is_u64())
+            .then_some(())
+    });
+    assert_eq!(autoscaler()["status"]["desiredReplicas"], 1, "{:#}", autoscaler());
+    let plan = Plan::mqtt(cluster.mqtt("autoscaled"), Version::V5).within(cluster.place());
+    let load = plan.rate(3000).start();
+    until("the second pod is ready", START, || {
+        let pipeline = cluster.get("autoscaled", "ipl/telemetry");
+        let ready = condition(&pipeline, "Ready");
+        assert_eq!(ready.as_deref(), Some(READY), "a step of the autoscaler is no change: {pipeline:#}");
+        (pipeline["status"]["readyReplicas"] == 2).then_some(())
+    });
+    load.wait_acknowledged(1000);
+    assert_eq!(load.unreachable(), 0, "somebody found nobody listening");
+    let history = load.finish(SOON * 3);
+    assert_eq!(history.refused(), 0, "refused for good");
+    check(&history, &cluster.kafka.read("autoscaled")).assert_kept();
+}
