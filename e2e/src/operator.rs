@@ -58,8 +58,10 @@ impl Operator {
     pub fn start_as(kubeconfig: &Path, arguments: &[&str]) -> Self {
         let folder = folder::fresh("operator-");
         let admin = ports::free();
-        let mut all: Vec<String> =
-            ["run", "--log-format", "json", "--lease-namespace", "default"].map(str::to_owned).into();
+        let mut all: Vec<String> = ["run", "--log-format", "json"].map(str::to_owned).into();
+        if !arguments.contains(&"--lease-namespace") {
+            all.extend(["--lease-namespace", "default"].map(str::to_owned));
+        }
         all.extend(["--admin-port".to_owned(), admin.to_string()]);
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let environment = [("KUBECONFIG", kubeconfig.to_str().expect("a path in UTF-8"))];

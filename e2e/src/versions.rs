@@ -1,5 +1,6 @@
 //! Every version of pipelines and Deployments that a watch sees.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,15 +92,15 @@ impl Versions {
     #[track_caller]
     pub fn assert_no_false_current(&self) {
         let deployments = self.of("Deployment");
-        let mut before: std::collections::HashMap<String, (Kstatus, i64)> = std::collections::HashMap::new();
+        let mut before: HashMap<String, (Kstatus, i64)> = HashMap::new();
         for pipeline in self.of("IngestPipeline") {
-            let uid = pipeline["metadata"]["uid"].to_string();
+            let uid = &pipeline["metadata"]["uid"];
             let generation = pipeline["metadata"]["generation"].as_i64().unwrap_or(0);
             let now = (evaluate(&pipeline), generation);
-            if before.insert(uid.clone(), now) == Some(now) || now.0 != Kstatus::Current {
+            if before.insert(uid.to_string(), now) == Some(now) || now.0 != Kstatus::Current {
                 continue;
             }
-            let of_it = |object: &&Value| object["metadata"]["ownerReferences"][0]["uid"].to_string() == uid;
+            let of_it = |object: &&Value| object["metadata"]["ownerReferences"][0]["uid"] == *uid;
             let then = deployments.iter().filter(of_it).rfind(|object| version(object) < version(&pipeline));
             let then = then.unwrap_or_else(|| panic!("Current without a Deployment: {pipeline:#}"));
             let (metadata, status) = (&then["metadata"], &then["status"]);
@@ -136,19 +137,16 @@ impl Versions {
     /// When one did not.
     #[track_caller]
     pub fn assert_times_move_with_status_only(&self) {
-        let mut known: std::collections::HashMap<String, (Value, Value)> = std::collections::HashMap::new();
+        let mut known: HashMap<(Value, String), (Value, Value)> = HashMap::new();
         for pipeline in self.of("IngestPipeline") {
             let uid = &pipeline["metadata"]["uid"];
             let conditions = pipeline["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let has = |kind: &str| conditions.iter().any(|condition| condition["type"] == kind);
-            known.retain(|key, _| {
-                let (of, kind) = key.split_once(' ').unwrap_or_default();
-                *of != uid.to_string() || has(kind)
-            });
+            known.retain(|(of, kind), _| of != uid || has(kind));
             for condition in &conditions {
-                let key = format!("{uid} {}", condition["type"].as_str().unwrap_or_default());
+                let kind = condition["type"].as_str().unwrap_or_default().to_owned();
                 let now = (condition["status"].clone(), condition["lastTransitionTime"].clone());
-                if let Some((status, time)) = known.insert(key, now.clone()) {
+                if let Some((status, time)) = known.insert((uid.clone(), kind), now.clone()) {
                     assert!(
                         status != now.0 || time == now.1,
                         "a time moved without its status: {pipeline:#}"

@@ -10,7 +10,8 @@ use kube::api::{
     Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
 };
 use kube::core::ApiResource;
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
+use penstock_crds::pipeline::IngestPipeline;
 use serde_json::{Value, json};
 
 use crate::api_error::ApiError;
@@ -37,6 +38,16 @@ pub enum ApplyError {
         /// Its name.
         name: String,
     },
+    /// The object is that of a deleted pipeline of the same name; the garbage collector is about to take it.
+    #[error(
+        "{kind} {name} belongs to a deleted pipeline of this name; waiting until Kubernetes has removed it"
+    )]
+    OfPredecessor {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
     /// The object is being deleted; its successor can be made when it is gone.
     #[error("{kind} {name} is being deleted")]
     BeingDeleted {
@@ -54,7 +65,7 @@ impl ApplyError {
         match self {
             Self::Api(error) => error.reason(),
             Self::NameConflict { .. } => Reason::NameConflict,
-            Self::BeingDeleted { .. } => Reason::RollingOut,
+            Self::OfPredecessor { .. } | Self::BeingDeleted { .. } => Reason::RollingOut,
         }
     }
 
@@ -134,6 +145,18 @@ impl Applier<'_> {
         object.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == self.uid)
     }
 
+    /// Why an object that the pipeline does not control is in its way.
+    fn not_ours(&self, child: &Child, live: &DynamicObject) -> ApplyError {
+        let pipeline = IngestPipeline::kind(&());
+        let of_predecessor = live.owner_references().iter().any(|owner| {
+            owner.controller == Some(true) && owner.kind == pipeline && owner.name == self.pipeline
+        });
+        if of_predecessor {
+            return ApplyError::OfPredecessor { kind: child.kind.resource().kind, name: child.name.clone() };
+        }
+        Self::conflict(child)
+    }
+
     fn conflict(child: &Child) -> ApplyError {
         ApplyError::NameConflict { kind: child.kind.resource().kind, name: child.name.clone() }
     }
@@ -166,7 +189,7 @@ impl Applier<'_> {
     /// Writes the child if what is stored is not what is planned.
     async fn update(&self, child: &Child, live: &DynamicObject) -> Result<DynamicObject, ApplyError> {
         if !self.controls(live) {
-            return Err(Self::conflict(child));
+            return Err(self.not_ours(child, live));
         }
         if live.metadata.deletion_timestamp.is_some() {
             return Err(ApplyError::BeingDeleted {
@@ -211,7 +234,7 @@ impl Applier<'_> {
         // Who owns which field is not in the cache.
         let live = api.get(&child.name).await.map_err(|error| failed("get", error))?;
         if !self.controls(&live) {
-            return Err(Self::conflict(child));
+            return Err(self.not_ours(child, &live));
         }
         let fields = live.metadata.managed_fields.clone().unwrap_or_default();
         if let Some(fields) = ownership::handed_over(&fields, &child.body) {

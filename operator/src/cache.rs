@@ -21,6 +21,9 @@ pub const TRUST_OWN_WRITE: Duration = Duration::from_secs(5);
 
 /// How often a kind is looked at that has not been seen yet.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a watch that failed may stay silent before it counts as restored: it is tried again within a minute, and
+/// says nothing when that succeeds.
+const TRIED_AGAIN: Duration = Duration::from_secs(75);
 
 /// Namespace and name.
 type Key = (String, String);
@@ -32,7 +35,7 @@ pub struct Cache {
 
 struct Kind {
     store: Store<DynamicObject>,
-    /// Why the watch does not work at the moment.
+    /// Why the watch did not work when it was last tried.
     trouble: Arc<Mutex<Option<Trouble>>>,
     written: Mutex<HashMap<Key, (DynamicObject, Instant)>>,
     /// The version that our last write gave an object: as long as it has that one, nobody has changed it.
@@ -43,6 +46,7 @@ struct Kind {
 #[derive(Clone, Debug)]
 struct Trouble {
     why: String,
+    at: Instant,
     /// The cluster does not serve the kind, so there is none of it.
     absent: bool,
 }
@@ -55,7 +59,14 @@ impl From<&watcher::Error> for Trouble {
             }
             _ => false,
         };
-        Self { why: error.to_string(), absent }
+        Self { why: error.to_string(), at: Instant::now(), absent }
+    }
+}
+
+impl Trouble {
+    /// Whether the operator's roles lack the watch: then what was listed once grows old.
+    fn is_lasting(&self) -> bool {
+        is_forbidden(&self.why) && self.at.elapsed() < TRIED_AGAIN
     }
 }
 
@@ -79,6 +90,14 @@ pub struct NotWatched {
     pub kind: ChildKind,
     /// What the API server said.
     pub why: String,
+}
+
+impl NotWatched {
+    /// Whether it is the operator's roles that lack it.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        is_forbidden(&self.why)
+    }
 }
 
 impl Cache {
@@ -125,14 +144,21 @@ impl Cache {
     /// seen: there is none of it, and who needs one learns so when it is made.
     ///
     /// # Errors
-    /// The first kind that has not.
+    /// The first kind that has not, or that may be listed but not watched, so that what is known of it grows old.
     pub async fn seen(&self, patience: Duration) -> Result<(), NotWatched> {
         let deadline = tokio::time::Instant::now() + patience;
         for (kind, watched) in &self.kinds {
             loop {
                 let ready = tokio::time::timeout(LOOK, watched.store.wait_until_ready()).await;
+                let ready = matches!(ready, Ok(Ok(())));
                 let trouble = watched.trouble.lock().clone();
-                if matches!(ready, Ok(Ok(()))) || trouble.as_ref().is_some_and(|trouble| trouble.absent) {
+                if ready {
+                    if let Some(trouble) = trouble.filter(Trouble::is_lasting) {
+                        return Err(NotWatched { kind: *kind, why: trouble.why });
+                    }
+                    break;
+                }
+                if trouble.as_ref().is_some_and(|trouble| trouble.absent) {
                     break;
                 }
                 if tokio::time::Instant::now() >= deadline {
@@ -215,6 +241,10 @@ impl Cache {
             watched.written.lock().retain(|key, _| !gone(key));
         }
     }
+}
+
+fn is_forbidden(why: &str) -> bool {
+    why.contains("orbidden")
 }
 
 /// Versions of one kind grow (KEP-5504); one that is no number is older than any.

@@ -104,7 +104,7 @@ stops_with!(crate::apply::ApplyError, crate::dereference::DereferenceError, crat
 
 impl From<crate::cache::NotWatched> for Stop {
     fn from(error: crate::cache::NotWatched) -> Self {
-        let forbidden = error.why.contains("orbidden");
+        let forbidden = error.is_forbidden();
         let reason = if forbidden { Reason::ApiForbidden } else { Reason::ApiError };
         let advice =
             if forbidden { "; the operator's roles lack it: install those of the chart" } else { "" };

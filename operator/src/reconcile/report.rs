@@ -158,14 +158,47 @@ async fn patch(
     });
     let api: Api<super::Stored> = Api::namespaced(context.client.clone(), namespace);
     let parameters = PatchParams::apply(STATUS_FIELD_MANAGER).force();
-    match api.patch_status(name, &parameters, &Patch::Apply(&body)).await {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let error = ApiError::new("patch", "ingestpipelines.penstock.dev/status", name, &error);
-            // It was deleted meanwhile.
-            if error.is_not_found() { Ok(()) } else { Err(error) }
-        }
+    let applied = match api.patch_status(name, &parameters, &Patch::Apply(&body)).await {
+        Ok(applied) => applied,
+        Err(error) => return failed(name, &error),
+    };
+    // Apply leaves what it has never owned: conditions that `overwrite` wrote.
+    let version = applied.meta().resource_version.clone();
+    let stored = applied.0.ok().and_then(|pipeline| pipeline.status?.conditions).unwrap_or_default();
+    let sent = status["conditions"].as_array().cloned().unwrap_or_default();
+    let is_left = |known: &Condition| {
+        condition::ALL.contains(&&*known.type_) && !sent.iter().any(|one| one["type"] == known.type_)
+    };
+    if !stored.iter().any(is_left) {
+        return Ok(());
     }
+    let kept: Vec<_> = stored.into_iter().filter(|known| !is_left(known)).collect();
+    let meta = json!({"uid": uid, "resourceVersion": version});
+    overwrite(context, namespace, name, &meta, &json!({"conditions": kept})).await
+}
+
+/// Writes status without server-side apply, which fails on an object whose spec does not fit its schema.
+async fn overwrite(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    meta: &Value,
+    status: &Value,
+) -> Result<(), ApiError> {
+    let api: Api<super::Stored> = Api::namespaced(context.client.clone(), namespace);
+    let parameters =
+        PatchParams { field_manager: Some(STATUS_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let body = json!({"metadata": meta, "status": status});
+    match api.patch_status(name, &parameters, &Patch::Merge(&body)).await {
+        Ok(_) => Ok(()),
+        Err(error) => failed(name, &error),
+    }
+}
+
+fn failed(name: &str, error: &kube::Error) -> Result<(), ApiError> {
+    let error = ApiError::new("patch", "ingestpipelines.penstock.dev/status", name, error);
+    // It was deleted meanwhile.
+    if error.is_not_found() { Ok(()) } else { Err(error) }
 }
 
 /// Tells of a stored object that is no pipeline of this version, and leaves everything else alone.
@@ -183,7 +216,7 @@ pub(super) async fn malformed(context: &Context, invalid: &InvalidObject) -> Res
     let status = next(&remembered, generation, &found, Duration::ZERO, Timestamp::now());
     gauges(context, namespace, name, status.conditions.as_deref().unwrap_or_default());
     if status != remembered {
-        patch(context, namespace, name, uid, &json!(status)).await?;
+        overwrite(context, namespace, name, &json!({"uid": uid}), &json!(status)).await?;
         context.memory.change(uid, |remembered| remembered.status = Some((status, Instant::now())));
     }
     Ok(RESYNC)
