@@ -96,7 +96,11 @@ fn without_kafka_clients_are_told_to_come_back_and_the_pipeline_stays_ready() {
         cluster.kubectl(&["rollout", "restart", operator, "-n", SYSTEM]).expect_ok();
         let rollout = ["rollout", "status", operator, "-n", SYSTEM, "--timeout=120s"];
         cluster.kubectl(&rollout).expect_ok();
-        throughout("the pipeline and its pods are Ready", Duration::from_secs(20), || {
+        until("the new one has asked", SOON, || {
+            let status = cluster.get("outage", "ipl/telemetry")["status"].to_string();
+            status.contains("since then the operator cannot ask Kafka").then_some(())
+        });
+        throughout("the pipeline and its pods are Ready", Duration::from_secs(10), || {
             let pipeline = cluster.get("outage", "ipl/telemetry");
             let ready = condition(&pipeline, "Ready");
             ready.as_deref() == Some(READY) && pipeline["status"]["readyReplicas"] == 2
