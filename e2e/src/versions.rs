@@ -181,3 +181,64 @@ async fn follow(kubeconfig: Kubeconfig, resource: ApiResource, seen: Arc<Mutex<V
         seen.lock().push(object);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use serde_json::{Value, json};
+
+    use super::Versions;
+
+    fn pipeline(version: u64, conditions: Value) -> Value {
+        json!({
+            "kind": "IngestPipeline",
+            "metadata": {"name": "a", "uid": "u", "generation": 2, "resourceVersion": version.to_string()},
+            "status": {"observedGeneration": 2, "configHash": "h", "conditions": conditions},
+        })
+    }
+
+    fn deployment(version: u64, cause: &str, hash: &str, available: i32) -> Value {
+        json!({
+            "kind": "Deployment",
+            "metadata": {
+                "name": "a", "generation": 1, "resourceVersion": version.to_string(),
+                "annotations": {"penstock.dev/cause": cause, "penstock.dev/config-hash": hash},
+                "ownerReferences": [{"uid": "u"}],
+            },
+            "spec": {"replicas": 2},
+            "status": {
+                "observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": available,
+            },
+        })
+    }
+
+    fn are_fine(seen: Vec<Value>) -> bool {
+        let versions = Versions { seen: Arc::new(Mutex::new(seen)), tasks: Vec::new() };
+        let check = || {
+            versions.assert_no_false_current();
+            versions.assert_never_failed("a");
+            versions.assert_times_move_with_status_only();
+        };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_ok()
+    }
+
+    #[test]
+    fn what_is_told_too_early_is_found() {
+        let ready = |time: &str| json!([{"type": "Ready", "status": "True", "lastTransitionTime": time}]);
+        let stalled = json!([{"type": "Stalled", "status": "True", "lastTransitionTime": "1"}]);
+        let good = deployment(4, "2/x", "h", 2);
+        assert!(are_fine(vec![good.clone(), pipeline(5, ready("1")), pipeline(6, ready("1"))]));
+        for bad in [
+            vec![pipeline(3, ready("1")), good.clone()],
+            vec![deployment(4, "1/x", "h", 2), pipeline(5, ready("1"))],
+            vec![deployment(4, "2/x", "other", 2), pipeline(5, ready("1"))],
+            vec![deployment(4, "2/x", "h", 1), pipeline(5, ready("1"))],
+            vec![good.clone(), pipeline(5, ready("1")), pipeline(6, ready("2"))],
+            vec![good.clone(), pipeline(5, stalled)],
+        ] {
+            assert!(!are_fine(bad.clone()), "{bad:#?}");
+        }
+    }
+}
