@@ -197,11 +197,7 @@ impl Applier<'_> {
                 name: child.name.clone(),
             });
         }
-        let mut stored = json(live);
-        // Objects of a list come without their type.
-        for field in ["apiVersion", "kind"] {
-            stored[field] = child.body[field].clone();
-        }
+        let stored = json(live);
         let found = drift(&child.body, &stored);
         let planned = child.body.pointer("/metadata/annotations").and_then(|all| all.get(PLAN_ANNOTATION));
         let same_plan =

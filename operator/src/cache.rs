@@ -1,17 +1,20 @@
 //! What children exist: a watch of each kind, and what we wrote ourselves and the watch has not told yet.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use kube::core::{ApiResource, DynamicObject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{ApiResource, DynamicObject, TypeMeta};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{WatchStreamExt, reflector};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use parking_lot::Mutex;
+use serde::{Deserialize, Deserializer};
 
 use crate::names::PIPELINE_LABEL;
 use crate::plan::ChildKind;
@@ -34,12 +37,71 @@ pub struct Cache {
 }
 
 struct Kind {
-    store: Store<DynamicObject>,
+    store: Store<Kept>,
     /// Why the watch did not work when it was last tried.
     trouble: Arc<Mutex<Option<Trouble>>>,
-    written: Mutex<HashMap<Key, (DynamicObject, Instant)>>,
+    written: Arc<Mutex<Written>>,
     /// The version that our last write gave an object: as long as it has that one, nobody has changed it.
     settled: Mutex<HashMap<Key, String>>,
+}
+
+/// What we wrote and the watch has not told yet, and when.
+type Written = HashMap<Key, (DynamicObject, Instant)>;
+
+/// A child as it is kept: metadata to find it by, and the rest as text, which takes a tenth of the room of values.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    metadata: ObjectMeta,
+    rest: Box<str>,
+}
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let DynamicObject { types: _, mut metadata, data } = DynamicObject::deserialize(deserializer)?;
+        // Who wrote what is asked for when it is needed.
+        metadata.managed_fields = None;
+        Ok(Self { metadata, rest: data.to_string().into() })
+    }
+}
+
+impl Resource for Kept {
+    type DynamicType = ApiResource;
+    type Scope = <DynamicObject as Resource>::Scope;
+
+    fn kind(resource: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::kind(resource)
+    }
+
+    fn group(resource: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::group(resource)
+    }
+
+    fn version(resource: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::version(resource)
+    }
+
+    fn plural(resource: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::plural(resource)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Kept {
+    fn object(&self, kind: ChildKind) -> DynamicObject {
+        let ApiResource { api_version, kind, .. } = kind.resource();
+        DynamicObject {
+            types: Some(TypeMeta { api_version, kind }),
+            metadata: self.metadata.clone(),
+            data: serde_json::from_str(&self.rest).unwrap_or_default(),
+        }
+    }
 }
 
 /// Why a kind cannot be watched.
@@ -71,7 +133,7 @@ impl Trouble {
 }
 
 /// What triggers reconciles: objects that have changed.
-pub type Changes = BoxStream<'static, Result<DynamicObject, watcher::Error>>;
+pub type Changes = BoxStream<'static, Result<Kept, watcher::Error>>;
 
 /// A child as it is.
 #[derive(Clone, Debug)]
@@ -108,29 +170,37 @@ impl Cache {
         let mut streams = Vec::new();
         for kind in ChildKind::ALL {
             let resource = kind.resource();
-            let api: Api<DynamicObject> = match namespace {
+            let api: Api<Kept> = match namespace {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
             };
-            let writer: Writer<DynamicObject> = Writer::new(resource.clone());
+            let writer: Writer<Kept> = Writer::new(resource.clone());
             let store = writer.as_reader();
             let trouble = Arc::new(Mutex::new(None));
             let (well, ill) = (Arc::clone(&trouble), Arc::clone(&trouble));
-            let changes = reflector(
-                writer,
-                watcher(api, watcher::Config::default().labels(PIPELINE_LABEL))
-                    .map_ok(|event| event.modify(|object| object.metadata.managed_fields = None)),
-            )
-            .default_backoff()
-            .touched_objects()
-            .inspect_ok(move |_| *well.lock() = None)
-            .inspect_err(move |error| {
-                tracing::warn!(kind = %kind.in_roles(), %error, "cannot watch");
-                *ill.lock() = Some(Trouble::from(error));
-            })
-            .boxed();
+            let written = Arc::new(Mutex::new(Written::new()));
+            let told = Arc::clone(&written);
+            let changes = reflector(writer, watcher(api, watcher::Config::default().labels(PIPELINE_LABEL)))
+                .default_backoff()
+                .touched_objects()
+                .inspect_ok(move |kept| {
+                    *well.lock() = None;
+                    let key = (kept.namespace().unwrap_or_default(), kept.name_any());
+                    let mut written = told.lock();
+                    if written
+                        .get(&key)
+                        .is_some_and(|(own, _)| version(&own.metadata) <= version(&kept.metadata))
+                    {
+                        written.remove(&key);
+                    }
+                })
+                .inspect_err(move |error| {
+                    tracing::warn!(kind = %kind.in_roles(), %error, "cannot watch");
+                    *ill.lock() = Some(Trouble::from(error));
+                })
+                .boxed();
             streams.push((resource, changes));
-            let kind_cache = Kind { store, trouble, written: Mutex::default(), settled: Mutex::default() };
+            let kind_cache = Kind { store, trouble, written, settled: Mutex::default() };
             kinds.insert(kind, kind_cache);
         }
         (Self { kinds }, streams)
@@ -179,31 +249,34 @@ impl Cache {
         let key = (namespace.to_owned(), name.to_owned());
         let mut written = watched.written.lock();
         let Some((own, at)) = written.get(&key) else {
-            return stored.map(|object| Live { object, unconfirmed: false });
+            return stored.map(|kept| Live { object: Arc::new(kept.object(kind)), unconfirmed: false });
         };
-        let caught_up = stored.as_ref().is_some_and(|stored| version(stored) >= version(own));
+        let caught_up =
+            stored.as_ref().is_some_and(|stored| version(&stored.metadata) >= version(&own.metadata));
         if caught_up || at.elapsed() > TRUST_OWN_WRITE {
             written.remove(&key);
-            return stored.map(|object| Live { object, unconfirmed: false });
+            return stored.map(|kept| Live { object: Arc::new(kept.object(kind)), unconfirmed: false });
         }
         Some(Live { object: Arc::new(own.clone()), unconfirmed: true })
     }
 
     /// All children of a kind that carry the label of this pipeline.
     #[must_use]
-    pub fn of_pipeline(&self, kind: ChildKind, namespace: &str, pipeline: &str) -> Vec<Arc<DynamicObject>> {
+    pub fn of_pipeline(&self, kind: ChildKind, namespace: &str, pipeline: &str) -> Vec<DynamicObject> {
         let Some(watched) = self.kind(kind) else { return Vec::new() };
-        let ours = |object: &DynamicObject| {
+        let ours = |object: &Kept| {
             object.metadata.namespace.as_deref() == Some(namespace)
                 && object.labels().get(PIPELINE_LABEL).is_some_and(|name| name == pipeline)
         };
-        watched.store.state_filter(ours)
+        watched.store.state_filter(ours).iter().map(|kept| kept.object(kind)).collect()
     }
 
     /// All Deployments.
     #[must_use]
-    pub fn deployments(&self) -> Vec<Arc<DynamicObject>> {
-        self.kind(ChildKind::Deployment).map(|watched| watched.store.state()).unwrap_or_default()
+    pub fn deployments(&self) -> Vec<DynamicObject> {
+        let kind = ChildKind::Deployment;
+        let all = self.kind(kind).map(|watched| watched.store.state()).unwrap_or_default();
+        all.iter().map(|kept| kept.object(kind)).collect()
     }
 
     /// Notes what we wrote.
@@ -248,6 +321,6 @@ fn is_forbidden(why: &str) -> bool {
 }
 
 /// Versions of one kind grow (KEP-5504); one that is no number is older than any.
-fn version(object: &DynamicObject) -> u64 {
-    object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }

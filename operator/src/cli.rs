@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use penstock_crds::problem::Problem;
 use penstock_crds::resolve::{ADMIN_PORT, resolve};
 use penstock_crds::{manifest, schema};
+use penstock_sidecar::memory;
 use penstock_sidecar::telemetry::admin::{self, AdminError};
 use penstock_sidecar::telemetry::logging::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
@@ -167,6 +168,7 @@ pub fn main() -> ExitCode {
 fn command(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => {
+            memory::give_freed_memory_back();
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .worker_threads(2)

@@ -13,6 +13,6 @@ pub mod edge;
 pub mod endpoint;
 pub mod intake;
 pub mod ledger;
-mod memory;
+pub mod memory;
 pub mod store;
 pub mod telemetry;

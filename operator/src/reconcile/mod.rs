@@ -273,7 +273,7 @@ impl Reconcile<'_> {
         let scopes = self.context.scopes.read();
         let deployments: Vec<_> = scopes.iter().flat_map(|scope| scope.cache.deployments()).collect();
         let image = &self.context.defaults.sidecar_image;
-        self.context.upgrades.take(&self.uid, image, deployments.iter().map(AsRef::as_ref))
+        self.context.upgrades.take(&self.uid, image, deployments.iter())
     }
 
     /// When to look again at a pipeline with this verdict. Counts failures, and since when they last.
