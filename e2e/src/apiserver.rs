@@ -125,6 +125,12 @@ impl ApiServer {
     /// Starts both and waits until the server says that it is ready.
     #[track_caller]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`ApiServer::start`], with further arguments of kube-apiserver.
+    #[track_caller]
+    pub fn start_with(arguments: &[&str]) -> Self {
         let folder = folder::fresh("api-");
         let authority = Authority::new(folder.path().join("keys"));
         authority.issue("server", "/CN=kube-apiserver", &["DNS:localhost", "IP:127.0.0.1"]);
@@ -147,7 +153,10 @@ impl ApiServer {
                 "--authorization-mode=RBAC".to_owned(),
                 format!("--audit-policy-file={}", policy.display()),
                 format!("--audit-log-path={}", folder.path().join(AUDIT_LOG).display()),
-            ],
+            ]
+            .into_iter()
+            .chain(arguments.iter().map(|argument| (*argument).to_owned()))
+            .collect(),
         }
         .start();
         Self { _apiserver: apiserver, _etcd: etcd, kubectl, folder }
@@ -156,7 +165,13 @@ impl ApiServer {
     /// As [`ApiServer::start`], with our resource installed and served, and a namespace `iot`.
     #[track_caller]
     pub fn serving_pipelines() -> Self {
-        let api = Self::start();
+        Self::serving_pipelines_with(&[])
+    }
+
+    /// As [`ApiServer::serving_pipelines`], with further arguments of kube-apiserver.
+    #[track_caller]
+    pub fn serving_pipelines_with(arguments: &[&str]) -> Self {
+        let api = Self::start_with(arguments);
         // The server refuses a definition whose CEL rules could cost too much, and one that is not structural.
         let yaml = schema::crd_yaml().expect("the definition as YAML");
         api.kubectl_with(&["create", "-f", "-"], &yaml).expect_ok();

@@ -17,7 +17,12 @@ impl Playground {
     /// Starts all of it.
     #[track_caller]
     pub fn start() -> Self {
-        let api = ApiServer::serving_pipelines();
+        Self::on(ApiServer::serving_pipelines())
+    }
+
+    /// As [`Playground::start`], on an API server of its own.
+    #[track_caller]
+    pub fn on(api: ApiServer) -> Self {
         let player = Deployments::play(&api);
         Self { api, player, kafka: Kafka::shared() }
     }

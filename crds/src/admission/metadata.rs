@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use regex::Regex;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::structural;
 use crate::pipeline::bounds::OBJECT_NAME;
@@ -15,8 +15,6 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     settings.inline_subschemas = true;
     let mut schema = settings.into_generator().into_root_schema_for::<ObjectMeta>().to_value();
     without_null(&mut schema);
-    // The server's own books of who wrote what; `kubectl get -o yaml --show-managed-fields` has them.
-    schema["properties"]["managedFields"] = json!({"type": "array"});
     schema
 });
 
@@ -41,6 +39,10 @@ pub(super) fn check(object: &mut Value, problems: &mut Vec<Problem>) {
     let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     if metadata.is_null() {
         *metadata = Value::Object(Map::new());
+    }
+    // The server's own books of who wrote what; it heeds none that a client brings.
+    if let Some(fields) = metadata.as_object_mut() {
+        fields.remove("managedFields");
     }
     structural::prune_nulls(metadata, &SCHEMA);
     let before = problems.len();
