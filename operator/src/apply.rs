@@ -15,7 +15,7 @@ use penstock_crds::pipeline::IngestPipeline;
 use serde_json::{Value, json};
 
 use crate::api_error::ApiError;
-use crate::cache::Cache;
+use crate::cache::{Cache, version};
 use crate::drift::drift;
 use crate::names::{FIELD_MANAGER, PIPELINE_LABEL, PLAN_ANNOTATION};
 use crate::ownership;
@@ -315,7 +315,10 @@ impl Applier<'_> {
         if past.len() <= revisions {
             return Ok(());
         }
-        past.sort_by_key(|object| std::cmp::Reverse(object.creation_timestamp().map(|time| time.0)));
+        // Times have seconds; of one second, the version tells which came later.
+        past.sort_by_key(|object| {
+            std::cmp::Reverse((object.creation_timestamp().map(|time| time.0), version(&object.metadata)))
+        });
         let mounted = self.mounted().await?;
         for object in past.into_iter().skip(revisions).filter(|object| !mounted.contains(&object.name_any()))
         {

@@ -321,6 +321,6 @@ fn is_forbidden(why: &str) -> bool {
 }
 
 /// Versions of one kind grow (KEP-5504); one that is no number is older than any.
-fn version(meta: &ObjectMeta) -> u64 {
+pub(crate) fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
