@@ -3,28 +3,13 @@
 
 use std::time::Duration;
 
-use penstock_e2e::deployments::Deployments;
 use penstock_e2e::until::{SOON, throughout};
-use penstock_e2e::{ApiServer, Kafka, Operator, Pipeline, until};
+use penstock_e2e::{ApiServer, Operator, Pipeline, Playground, until};
 use serde_json::{Value, json};
 
-struct Bench {
-    api: ApiServer,
-    _player: Deployments,
-    kafka: &'static Kafka,
-}
-
-impl Bench {
-    fn start() -> Self {
-        let api = ApiServer::serving_pipelines();
-        let player = Deployments::play(&api);
-        Self { api, _player: player, kafka: Kafka::shared() }
-    }
-
-    fn pipeline(&self, topic: &str) -> Pipeline {
-        let topic = self.kafka.create_topic(topic, 1);
-        Pipeline::telemetry(self.kafka, &topic).set("/metadata/namespace", "iot")
-    }
+/// The pipeline `telemetry`, with a topic of its own.
+fn telemetry(ground: &Playground, topic: &str) -> Pipeline {
+    ground.pipeline(topic).set("/metadata/name", "telemetry")
 }
 
 const KINDS: [&str; 7] =
@@ -44,11 +29,11 @@ fn owned(api: &ApiServer) -> Vec<(String, Value)> {
 
 #[test]
 fn a_pipeline_gets_its_children_and_then_nothing_is_written() {
-    let bench = Bench::start();
-    let operator = Operator::start(&bench.api);
-    bench.api.apply(bench.pipeline("children"));
-    let pipeline = bench.api.wait_condition("telemetry", "Ready", "True/Available");
-    let mut names: Vec<_> = owned(&bench.api)
+    let ground = Playground::start();
+    let operator = Operator::start(&ground.api);
+    ground.api.apply(telemetry(&ground, "children"));
+    let pipeline = ground.api.wait_condition("telemetry", "Ready", "True/Available");
+    let mut names: Vec<_> = owned(&ground.api)
         .iter()
         .map(|(kind, object)| format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap()))
         .collect();
@@ -65,22 +50,22 @@ fn a_pipeline_gets_its_children_and_then_nothing_is_written() {
     ];
     assert_eq!(names, expected);
     assert_eq!(pipeline["status"]["readyReplicas"], 2);
-    let writes = bench.api.writes_of_operator();
+    let writes = ground.api.writes_of_operator();
     println!("{writes:#?}");
     assert!(writes.len() <= 10, "{} writes: {writes:#?}", writes.len());
     throughout("no write of a converged operator", Duration::from_secs(6), || {
-        bench.api.writes_of_operator().len() == writes.len()
+        ground.api.writes_of_operator().len() == writes.len()
     });
     // Nor does one that has just started find anything to do.
     assert_eq!(operator.end(), 0);
-    let operator = Operator::start(&bench.api);
+    let operator = Operator::start(&ground.api);
     until("the first reconcile", SOON, || {
         operator
             .metric("penstock_operator_reconciles_total{outcome=\"converged\"}")
             .filter(|count| *count >= 1.0)
     });
     throughout("no write of an operator that starts", Duration::from_secs(3), || {
-        let now = bench.api.writes_of_operator();
+        let now = ground.api.writes_of_operator();
         assert_eq!(now.get(writes.len()..), Some(&[][..]));
         true
     });
@@ -88,43 +73,43 @@ fn a_pipeline_gets_its_children_and_then_nothing_is_written() {
 
 #[test]
 fn what_is_ours_is_put_back_and_what_others_add_stays() {
-    let bench = Bench::start();
-    let _operator = Operator::start(&bench.api);
-    bench.api.apply(bench.pipeline("drift"));
-    bench.api.wait_condition("telemetry", "Ready", "True/Available");
-    let before = owned(&bench.api);
+    let ground = Playground::start();
+    let _operator = Operator::start(&ground.api);
+    ground.api.apply(telemetry(&ground, "drift"));
+    ground.api.wait_condition("telemetry", "Ready", "True/Available");
+    let before = owned(&ground.api);
     for (kind, object) in &before {
         let name = object["metadata"]["name"].as_str().unwrap();
         let patch = json!({"metadata": {
             "labels": {"penstock.dev/pipeline": "another", "theirs": "stays"},
             "annotations": {"theirs": "stays"},
         }});
-        bench
+        ground
             .api
             .kubectl(&["patch", kind, name, "-n", "iot", "--type=merge", "-p", &patch.to_string()])
             .expect_ok();
         let back = until(&format!("the label of {kind} {name} is back"), SOON, || {
-            let now = bench.api.object(kind, name)?;
+            let now = ground.api.object(kind, name)?;
             (now["metadata"]["labels"]["penstock.dev/pipeline"] == "telemetry").then_some(now)
         });
         assert_eq!(back["metadata"]["labels"]["theirs"], "stays", "{kind}");
         assert_eq!(back["metadata"]["annotations"]["theirs"], "stays", "{kind}");
         assert_eq!(back["metadata"]["uid"], object["metadata"]["uid"], "{kind}");
-        bench.api.kubectl(&["delete", kind, name, "-n", "iot", "--wait=false"]).expect_ok();
+        ground.api.kubectl(&["delete", kind, name, "-n", "iot", "--wait=false"]).expect_ok();
         until(&format!("{kind} {name} is made again"), SOON, || {
-            let now = bench.api.object(kind, name)?;
+            let now = ground.api.object(kind, name)?;
             (now["metadata"]["uid"] != object["metadata"]["uid"]).then_some(())
         });
     }
-    bench.api.wait_condition("telemetry", "Ready", "True/Available");
+    ground.api.wait_condition("telemetry", "Ready", "True/Available");
 }
 
 #[test]
 fn an_item_under_our_name_is_ours_whole() {
-    let bench = Bench::start();
-    let _operator = Operator::start(&bench.api);
-    bench.api.apply(bench.pipeline("items"));
-    bench.api.wait_condition("telemetry", "Ready", "True/Available");
+    let ground = Playground::start();
+    let _operator = Operator::start(&ground.api);
+    ground.api.apply(telemetry(&ground, "items"));
+    ground.api.wait_condition("telemetry", "Ready", "True/Available");
     let edit = json!({"spec": {"template": {
         "metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}},
         "spec": {"containers": [
@@ -132,12 +117,12 @@ fn an_item_under_our_name_is_ours_whole() {
             {"name": "mesh", "image": "mesh:1"},
         ]},
     }}});
-    bench
+    ground
         .api
         .kubectl(&["patch", "deployment", "telemetry", "-n", "iot", "-p", &edit.to_string()])
         .expect_ok();
     let now = until("our container is ours again", SOON, || {
-        let now = bench.api.object("deployment", "telemetry")?;
+        let now = ground.api.object("deployment", "telemetry")?;
         let ours = container(&now, "penstock")?.clone();
         (ours["image"] != "theirs:1" && ours.get("env").is_none()).then_some(now)
     });
@@ -158,37 +143,37 @@ fn container<'a>(deployment: &'a Value, name: &str) -> Option<&'a Value> {
 
 #[test]
 fn replicas_are_ours_only_while_the_spec_names_them() {
-    let bench = Bench::start();
-    let _operator = Operator::start(&bench.api);
-    let pipeline = bench.pipeline("replicas");
+    let ground = Playground::start();
+    let _operator = Operator::start(&ground.api);
+    let pipeline = telemetry(&ground, "replicas");
     let replicas =
-        || bench.api.object("deployment", "telemetry").map(|now| now["spec"]["replicas"].as_i64().unwrap());
+        || ground.api.object("deployment", "telemetry").map(|now| now["spec"]["replicas"].as_i64().unwrap());
     let never_below = |least: i64, what: &str| {
         throughout(what, Duration::from_secs(3), || replicas().is_some_and(|now| now >= least));
     };
-    bench.api.apply(&pipeline);
-    bench.api.wait_condition("telemetry", "Ready", "True/Available");
+    ground.api.apply(&pipeline);
+    ground.api.wait_condition("telemetry", "Ready", "True/Available");
     assert_eq!(replicas(), Some(2), "the default");
-    bench.api.kubectl(&["scale", "deployment", "telemetry", "-n", "iot", "--replicas=3"]).expect_ok();
+    ground.api.kubectl(&["scale", "deployment", "telemetry", "-n", "iot", "--replicas=3"]).expect_ok();
     never_below(3, "what a person scales stays while the spec names no number");
-    bench.api.apply(pipeline.clone().set("/spec/edge/replicas", 5));
+    ground.api.apply(pipeline.clone().set("/spec/edge/replicas", 5));
     until("5 replicas", SOON, || (replicas() == Some(5)).then_some(()));
-    bench.api.kubectl(&["scale", "deployment", "telemetry", "-n", "iot", "--replicas=1"]).expect_ok();
+    ground.api.kubectl(&["scale", "deployment", "telemetry", "-n", "iot", "--replicas=1"]).expect_ok();
     until("5 replicas again", SOON, || (replicas() == Some(5)).then_some(()));
-    bench.api.apply(&pipeline);
-    bench.api.wait_condition("telemetry", "Ready", "True/Available");
+    ground.api.apply(&pipeline);
+    ground.api.wait_condition("telemetry", "Ready", "True/Available");
     never_below(5, "5, then unset");
-    bench.api.apply(pipeline.clone().set("/spec/edge/replicas", 5));
-    bench.api.wait_condition("telemetry", "Ready", "True/Available");
+    ground.api.apply(pipeline.clone().set("/spec/edge/replicas", 5));
+    ground.api.wait_condition("telemetry", "Ready", "True/Available");
     let scaled = pipeline
         .set("/spec/edge/resources/requests/cpu", "100m")
         .set("/spec/autoscaling", json!({"minReplicas": 2, "maxReplicas": 9}));
-    bench.api.apply(&scaled);
-    until("an autoscaler", SOON, || bench.api.object("hpa", "telemetry"));
-    bench.api.wait_condition("telemetry", "Ready", "True/Available");
+    ground.api.apply(&scaled);
+    until("an autoscaler", SOON, || ground.api.object("hpa", "telemetry"));
+    ground.api.wait_condition("telemetry", "Ready", "True/Available");
     never_below(5, "5, then autoscaling");
-    bench.api.apply(scaled.set("/spec/autoscaling", Value::Null));
-    until("the autoscaler is gone", SOON, || bench.api.object("hpa", "telemetry").is_none().then_some(()));
+    ground.api.apply(scaled.set("/spec/autoscaling", Value::Null));
+    until("the autoscaler is gone", SOON, || ground.api.object("hpa", "telemetry").is_none().then_some(()));
 }
 
 /// An object without what its own controllers write.
@@ -200,55 +185,54 @@ fn as_written(mut object: Value) -> Value {
 
 #[test]
 fn an_object_of_somebody_else_is_never_touched() {
-    let bench = Bench::start();
-    let pipeline = bench
-        .pipeline("conflict")
+    let ground = Playground::start();
+    let pipeline = telemetry(&ground, "conflict")
         .set("/spec/edge/resources/requests/cpu", "100m")
         .set("/spec/autoscaling", json!({"maxReplicas": 3}));
     let plan = penstock_e2e::operator::plan(&pipeline);
-    let _operator = Operator::start(&bench.api);
+    let _operator = Operator::start(&ground.api);
     for theirs in plan {
         let kind = theirs["kind"].as_str().unwrap().to_owned();
         let name = theirs["metadata"]["name"].as_str().unwrap().to_owned();
         let mut theirs = theirs;
         theirs["metadata"]["ownerReferences"] = json!([]);
         theirs["metadata"]["labels"] = json!({"theirs": "stays"});
-        bench.api.apply(&theirs);
-        let before = bench.api.object(&kind, &name).unwrap();
-        bench.api.apply(&pipeline);
-        let stalled = bench.api.wait_condition("telemetry", "Stalled", "True/NameConflict");
+        ground.api.apply(&theirs);
+        let before = ground.api.object(&kind, &name).unwrap();
+        ground.api.apply(&pipeline);
+        let stalled = ground.api.wait_condition("telemetry", "Stalled", "True/NameConflict");
         let message = stalled["status"]["conditions"].to_string();
         assert!(message.contains(&format!("{kind} {name}")), "{message}");
-        let after = bench.api.object(&kind, &name).unwrap();
+        let after = ground.api.object(&kind, &name).unwrap();
         assert_eq!(as_written(before), as_written(after), "{kind} was touched");
-        bench.api.kubectl(&["delete", "ipl", "telemetry", "-n", "iot"]).expect_ok();
+        ground.api.kubectl(&["delete", "ipl", "telemetry", "-n", "iot"]).expect_ok();
         // No garbage collector runs here.
-        for (kind, object) in owned(&bench.api) {
+        for (kind, object) in owned(&ground.api) {
             let name = object["metadata"]["name"].as_str().unwrap();
-            bench.api.kubectl(&["delete", &kind, name, "-n", "iot"]).expect_ok();
+            ground.api.kubectl(&["delete", &kind, name, "-n", "iot"]).expect_ok();
         }
-        bench.api.kubectl(&["delete", &kind, &name, "-n", "iot"]).expect_ok();
+        ground.api.kubectl(&["delete", &kind, &name, "-n", "iot"]).expect_ok();
     }
 }
 
 #[test]
 fn children_that_are_planned_no_more_go_away() {
-    let bench = Bench::start();
-    let _operator = Operator::start(&bench.api);
-    let pipeline = bench.pipeline("unplanned");
-    bench.api.apply(&pipeline);
-    bench.api.wait_condition("telemetry", "Ready", "True/Available");
-    bench.api.apply(
+    let ground = Playground::start();
+    let _operator = Operator::start(&ground.api);
+    let pipeline = telemetry(&ground, "unplanned");
+    ground.api.apply(&pipeline);
+    ground.api.wait_condition("telemetry", "Ready", "True/Available");
+    ground.api.apply(
         pipeline
             .set("/spec/endpoints/1/exposure/type", "Pod")
             .set("/spec/networkPolicy/mode", "Disabled")
             .set("/spec/edge/serviceAccountName", "default"),
     );
-    bench.api.wait_condition("telemetry", "Ready", "True/Available");
+    ground.api.wait_condition("telemetry", "Ready", "True/Available");
     for (kind, name) in
         [("service", "telemetry-rest"), ("networkpolicy", "telemetry"), ("serviceaccount", "telemetry-edge")]
     {
-        assert!(bench.api.object(kind, name).is_none(), "{kind} {name}");
+        assert!(ground.api.object(kind, name).is_none(), "{kind} {name}");
     }
-    assert!(bench.api.object("service", "telemetry-mqtt").is_some());
+    assert!(ground.api.object("service", "telemetry-mqtt").is_some());
 }

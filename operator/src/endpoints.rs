@@ -29,7 +29,7 @@ pub fn endpoints(
         EndpointStatus {
             name: endpoint.name.clone(),
             protocol: Some(endpoint.protocol.name().to_owned()),
-            url: Some(format!("{}://{host}:{}{}", scheme(endpoint), endpoint.port, path(endpoint))),
+            url: Some(format!("{}://{host}:{}{}", endpoint.protocol.name(), endpoint.port, path(endpoint))),
         }
     };
     spec.endpoints.iter().map(of).collect()
@@ -40,10 +40,6 @@ pub fn endpoints(
 pub fn summary(spec: &IngestPipelineSpec) -> String {
     let short = |endpoint: &EndpointSpec| format!("{}:{}", endpoint.name, endpoint.port);
     spec.endpoints.iter().map(short).collect::<Vec<_>>().join(",")
-}
-
-fn scheme(endpoint: &EndpointSpec) -> &'static str {
-    endpoint.protocol.name()
 }
 
 fn path(endpoint: &EndpointSpec) -> &str {

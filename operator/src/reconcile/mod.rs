@@ -3,7 +3,6 @@
 mod report;
 mod topics;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -232,8 +231,7 @@ impl Reconcile<'_> {
         again: &mut Duration,
     ) -> Result<(), Stop> {
         let spec = &self.pipeline.spec;
-        let versions: BTreeMap<_, _> = read.rolling().clone();
-        let validated = Validated { pipeline: self.pipeline, edge, versions };
+        let validated = Validated { pipeline: self.pipeline, edge, versions: read.rolling().clone() };
         let Plan { children, config_hash } = plan(&validated, &self.context.defaults);
         let cache = &self.scope.cache;
         let live = cache.get(ChildKind::Deployment, &self.namespace, &children.deployment.name);

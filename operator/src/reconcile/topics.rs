@@ -72,7 +72,7 @@ impl Reconcile<'_> {
         if let Some(me) = Contender::of(self.pipeline)
             && context.claims.lock().observed(&me, &seen.cluster_id)
         {
-            self.look_again_at_rivals(&me);
+            context.look_again_at_rivals(&me);
         }
         let lost = self.lost();
         wanted.lost = &lost;
@@ -142,10 +142,6 @@ impl Reconcile<'_> {
     fn lost(&self) -> BTreeSet<String> {
         let Some(me) = Contender::of(self.pipeline) else { return BTreeSet::new() };
         self.context.claims.lock().lost(&me, &self.context.contenders())
-    }
-
-    fn look_again_at_rivals(&self, me: &Contender) {
-        self.context.look_again_at_rivals(me);
     }
 }
 
