@@ -16,6 +16,8 @@ pub struct Message {
     pub payload: Vec<u8>,
     /// How often it was sent: more than once when a connection ended before its acknowledgement.
     pub sends: u32,
+    /// Every copy of it must have one id: sent at QoS 2, in a session that was never forgotten meanwhile.
+    pub once: bool,
     /// What the sender was told.
     pub outcome: Outcome,
 }
@@ -66,6 +68,8 @@ pub struct History {
     pub closes: Vec<Close>,
     /// Transient negative answers (HTTP 503 and 429): status and Retry-After.
     pub transient: Vec<(u16, Option<u64>)>,
+    /// Sessions that the server should have had and had not: one line each.
+    pub forgotten_sessions: Vec<String>,
     /// Breaches of the protocol, such as a PUBACK out of turn.
     pub irregular: Vec<String>,
 }
@@ -108,6 +112,7 @@ impl History {
         self.messages.extend(other.messages);
         self.closes.extend(other.closes);
         self.transient.extend(other.transient);
+        self.forgotten_sessions.extend(other.forgotten_sessions);
         self.irregular.extend(other.irregular);
     }
 }

@@ -9,7 +9,7 @@ const TOPIC: &str = "t";
 
 fn message(sequence: u64, outcome: Outcome) -> Message {
     let payload = format!("{}padding", Message::identity("x", 1, sequence)).into_bytes();
-    Message { client: 1, key: Some("k".into()), sequence, payload, sends: 1, outcome }
+    Message { client: 1, key: Some("k".into()), sequence, payload, sends: 1, once: false, outcome }
 }
 
 fn acknowledged(sequence: u64) -> Message {
@@ -113,6 +113,55 @@ fn later_copies_of_resent_messages_are_counted_apart() {
     let verdict = judge(messages, &records);
     verdict.assert_kept();
     assert_eq!(verdict.duplicates, 2);
+}
+
+/// A message of QoS 2, sent twice, and its first copy.
+fn once(sequence: u64) -> Message {
+    Message { once: true, sends: 2, ..acknowledged(sequence) }
+}
+
+#[test]
+fn copies_under_the_id_of_the_first_are_counted() {
+    let verdict = judge(vec![once(0), acknowledged(1)], &[record(0, 0), record(1, 1), record(0, 2)]);
+    verdict.assert_kept();
+    assert_eq!((verdict.duplicates, verdict.duplicates_under_one_id), (1, 1));
+}
+
+#[test]
+fn a_message_that_is_stored_once_must_not_have_two_ids() {
+    let mut copy = record(0, 1);
+    copy.headers = vec![("ce_id".into(), b"another".to_vec())];
+    let verdict = judge(vec![once(0)], &[record(0, 0), copy.clone()]);
+    assert_only(&verdict, "stored under two ids", 1);
+    verdict.allow_two_ids().assert_kept();
+    // At QoS 1, or when the session was forgotten, nothing else can be.
+    let again = Message { once: false, ..once(0) };
+    let verdict = judge(vec![again], &[record(0, 0), copy]);
+    verdict.assert_kept();
+    assert_eq!((verdict.duplicates, verdict.duplicates_under_one_id), (1, 0));
+}
+
+#[test]
+fn one_id_must_not_stand_for_two_messages() {
+    let mut other = record(1, 1);
+    other.headers = record(0, 0).headers;
+    assert_only(
+        &judge(vec![acknowledged(0), acknowledged(1)], &[record(0, 0), other]),
+        "two messages under one id",
+        1,
+    );
+}
+
+#[test]
+fn a_forgotten_session_is_a_violation_unless_the_test_took_it() {
+    let history = History {
+        messages: vec![acknowledged(0)],
+        forgotten_sessions: vec!["client 1".into()],
+        ..History::default()
+    };
+    let verdict = check(&history, &[record(0, 0)]);
+    assert_only(&verdict, "session forgotten", 1);
+    verdict.allow_forgotten_sessions().assert_kept();
 }
 
 #[test]

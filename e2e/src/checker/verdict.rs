@@ -17,6 +17,8 @@ pub struct Verdict {
     pub stored: usize,
     /// Later copies of messages that were sent more than once: what at-least-once allows.
     pub duplicates: usize,
+    /// Those of them that have the id of an earlier copy, so that who reads the topic can tell.
+    pub duplicates_under_one_id: usize,
     /// Acknowledged, and not in the log.
     pub lost: Vec<String>,
     /// In the log, and never sent like this: an unknown payload, a changed one, another key.
@@ -25,12 +27,20 @@ pub struct Verdict {
     pub refused_yet_stored: Vec<String>,
     /// In the log more often than it was sent.
     pub multiplied: Vec<String>,
+    /// Messages whose copies must have one id (QoS 2) and have several.
+    pub under_two_ids: Vec<String>,
+    /// Ids that stand for more than one message: whoever goes by ids would drop all but the first.
+    pub ambiguous_ids: Vec<String>,
+    /// Sessions that the server should have had at a reconnect and had not.
+    pub forgotten_sessions: Vec<String>,
     /// First copies that do not follow the order of sending, per client and key.
     pub out_of_order: Vec<String>,
     /// Receipts that name a place where the message is not, or another id.
     pub wrong_receipts: Vec<String>,
     /// What the generator saw the protocol break.
     pub irregular: Vec<String>,
+    /// Violations that the test allows.
+    pub allowed: Vec<String>,
 }
 
 /// Compares what senders were told with every record of the topics that they wrote to. The records of a partition
@@ -45,10 +55,12 @@ pub fn check(history: &History, records: &[Record]) -> Verdict {
     let mut verdict = Verdict {
         sent: history.messages.len(),
         acknowledged: history.acknowledged(),
+        forgotten_sessions: history.forgotten_sessions.clone(),
         irregular: history.irregular.clone(),
         ..Verdict::default()
     };
     let mut copies: Vec<Vec<&Record>> = vec![Vec::new(); history.messages.len()];
+    let mut message_of_id: HashMap<&str, usize> = HashMap::new();
     let mut last_first_copy: HashMap<(u32, &str), (i32, u64)> = HashMap::new();
     for record in records {
         let Some(&index) = by_identity.get(Message::identity_of(&record.payload)) else {
@@ -63,6 +75,18 @@ pub fn check(history: &History, records: &[Record]) -> Verdict {
             verdict.foreign.push(format!("{}: key {:?}, not that of {message}", place(record), record.key()));
         }
         let earlier = &mut copies[index];
+        if let Some(id) = record.header("ce_id") {
+            let first = *message_of_id.entry(id).or_insert(index);
+            if first != index {
+                let other = &history.messages[first];
+                verdict.ambiguous_ids.push(format!("{}: {id} of {message} and of {other}", place(record)));
+            }
+            let known = earlier.iter().any(|copy: &&Record| copy.header("ce_id") == Some(id));
+            verdict.duplicates_under_one_id += usize::from(known);
+            if !known && !earlier.is_empty() && message.once {
+                verdict.under_two_ids.push(format!("{}: {message}", place(record)));
+            }
+        }
         earlier.push(record);
         if earlier.len() > 1 {
             verdict.duplicates += 1;
@@ -120,16 +144,34 @@ fn place(record: &Record) -> String {
 impl Verdict {
     /// Every violation, under its name.
     pub fn violations(&self) -> Vec<(&'static str, &[String])> {
-        let all: [(&'static str, &[String]); 7] = [
+        let all: [(&'static str, &[String]); 10] = [
             ("lost", &self.lost),
             ("stored but never sent", &self.foreign),
             ("refused yet stored", &self.refused_yet_stored),
             ("stored more often than sent", &self.multiplied),
+            ("stored under two ids", &self.under_two_ids),
+            ("two messages under one id", &self.ambiguous_ids),
+            ("session forgotten", &self.forgotten_sessions),
             ("out of order", &self.out_of_order),
             ("wrong receipt", &self.wrong_receipts),
             ("irregular", &self.irregular),
         ];
         all.into_iter().filter(|(_, found)| !found.is_empty()).collect()
+    }
+
+    /// The test takes sessions away, for example by killing what keeps them: that is no violation. Messages that were on
+    /// their way in such a session may then have several ids; the generator says so of each.
+    #[must_use]
+    pub fn allow_forgotten_sessions(mut self) -> Self {
+        self.allowed.append(&mut self.forgotten_sessions);
+        self
+    }
+
+    /// The test lets the session store forget what it has confirmed: copies may have several ids.
+    #[must_use]
+    pub fn allow_two_ids(mut self) -> Self {
+        self.allowed.append(&mut self.under_two_ids);
+        self
     }
 
     /// Demands that nothing acknowledged was lost, nothing is out of order, and no other violation was found.
@@ -148,13 +190,16 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "sent {}, acknowledged {}, stored {}, later copies {}, lost {}, out of order {}",
+            "sent {}, acknowledged {}, stored {}, later copies {} ({} under the id of the first), lost {}, out of order \
+             {}, allowed {}",
             self.sent,
             self.acknowledged,
             self.stored,
             self.duplicates,
+            self.duplicates_under_one_id,
             self.lost.len(),
-            self.out_of_order.len()
+            self.out_of_order.len(),
+            self.allowed.len()
         )?;
         for (name, found) in self.violations() {
             write!(f, "\n{name}: {}", found.len())?;

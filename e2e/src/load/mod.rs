@@ -3,6 +3,7 @@
 pub mod wire;
 
 mod http;
+mod in_flight;
 mod mqtt;
 mod together;
 
@@ -29,11 +30,24 @@ enum Protocol {
     Http2,
 }
 
+/// What an MQTT client wants to be kept of it while it is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Session {
+    /// Nothing: each connection starts clean.
+    Clean,
+    /// Everything; MQTT 5 says for how many seconds.
+    Kept { expiry_seconds: u32 },
+}
+
 /// What to send; ends in [`Plan::start`].
 #[derive(Clone, Debug)]
 pub struct Plan {
     protocol: Protocol,
     server: SocketAddr,
+    /// Where an MQTT client turns to, in turn, when its connection has ended.
+    others: Vec<SocketAddr>,
+    qos: u8,
+    session: Session,
     runtime: Handle,
     clients: u32,
     devices: u32,
@@ -55,6 +69,7 @@ pub struct Load {
 struct Signals {
     sent: AtomicU64,
     acknowledged: AtomicU64,
+    completed: AtomicU64,
     transient: AtomicU64,
     closes: AtomicU64,
     unreachable: AtomicU64,
@@ -70,6 +85,9 @@ impl Plan {
         Self {
             protocol,
             server,
+            others: Vec::new(),
+            qos: 1,
+            session: Session::Clean,
             runtime: runtime::handle(),
             clients: 4,
             devices: 1,
@@ -81,7 +99,7 @@ impl Plan {
         }
     }
 
-    /// MQTT at QoS 1.
+    /// MQTT at QoS 1 with clean sessions; see [`Plan::qos`] and [`Plan::keep_session`].
     pub fn mqtt(server: SocketAddr, version: Version) -> Self {
         Self::new(Protocol::Mqtt(version), server)
     }
@@ -94,6 +112,36 @@ impl Plan {
     /// HTTP/2 with prior knowledge, one request at a time on a connection.
     pub fn http2(server: SocketAddr) -> Self {
         Self::new(Protocol::Http2, server)
+    }
+
+    /// MQTT: QoS 1, or 2 with a session that is kept for an hour. What is not acknowledged when a connection ends is
+    /// sent again: in a session that was kept under the same packet identifier and with DUP, else as a new message.
+    #[must_use]
+    pub fn qos(mut self, qos: u8) -> Self {
+        assert!(matches!(qos, 1 | 2), "a history of QoS 0 has no answers");
+        self.qos = qos;
+        if qos == 2 { self.keep_session(3600) } else { self }
+    }
+
+    /// MQTT: connect with Clean Start 0, and in MQTT 5 with this Session Expiry Interval.
+    #[must_use]
+    pub fn keep_session(mut self, expiry_seconds: u32) -> Self {
+        self.session = Session::Kept { expiry_seconds };
+        self
+    }
+
+    /// MQTT: connect with Clean Start 1, also at QoS 2.
+    #[must_use]
+    pub fn clean_session(mut self) -> Self {
+        self.session = Session::Clean;
+        self
+    }
+
+    /// MQTT: another server, to which a client turns when its connection to the one before has ended.
+    #[must_use]
+    pub fn or(mut self, server: SocketAddr) -> Self {
+        self.others.push(server);
+        self
     }
 
     /// Clients in another network, such as a cluster's.
@@ -117,7 +165,7 @@ impl Plan {
         self
     }
 
-    /// How many unacknowledged messages an MQTT client has on the way. 16 by default.
+    /// How many messages an MQTT client has on the way, without PUBACK or PUBCOMP. 16 by default.
     #[must_use]
     pub fn window(mut self, count: usize) -> Self {
         self.window = count;
@@ -155,7 +203,8 @@ impl Plan {
     /// Starts the clients and returns at once.
     pub fn start(self) -> Load {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("load{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        // Unique on a server that outlives this process, for sessions do too.
+        let name = format!("load{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let signals = Arc::new(Signals::default());
         let clients = (0..self.clients)
             .map(|number| {
@@ -179,9 +228,14 @@ impl Load {
         self.signals.sent.load(Ordering::Relaxed)
     }
 
-    /// Positive answers so far.
+    /// Positive answers so far: PUBACK, PUBREC, 2xx.
     pub fn acknowledged(&self) -> u64 {
         self.signals.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// QoS 2 messages so far whose identifier is free again: after PUBCOMP, or a PUBREC that refused.
+    pub fn completed(&self) -> u64 {
+        self.signals.completed.load(Ordering::Relaxed)
     }
 
     /// Transient negative answers so far (HTTP 503 and 429).
@@ -295,6 +349,7 @@ impl Script {
             sequence,
             payload,
             sends: 0,
+            once: false,
             outcome: Outcome::Open,
         });
         self.left -= 1;

@@ -1,6 +1,5 @@
-//! An MQTT client: pipelined QoS 1, and after a reconnect everything unacknowledged again in order.
+//! An MQTT client: pipelined QoS 1 or 2, and after a reconnect everything that is not finished again in order.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -9,14 +8,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::in_flight::{InFlight, Stage};
 use super::wire::{self, Connect, Packet, Properties, Publish, Version};
-use super::{Plan, Script, Signals, pace};
+use super::{Plan, Script, Session, Signals, pace};
 use crate::checker::{Close, History, Outcome, Receipt};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(50);
 /// Receive Maximum in CONNACK.
 const RECEIVE_MAXIMUM: u8 = 0x21;
+/// Session Expiry Interval in CONNECT.
+const SESSION_EXPIRY: u8 = 0x11;
+/// Packet Identifier not found (MQTT 5 §2.4).
+const NOT_FOUND: u8 = 0x92;
 
 pub(super) async fn run(plan: &Plan, version: Version, script: Script, signals: &Signals) -> History {
     let mut client = Client {
@@ -24,9 +28,10 @@ pub(super) async fn run(plan: &Plan, version: Version, script: Script, signals: 
         version,
         signals,
         script,
-        outstanding: VecDeque::new(),
-        next_id: 0,
+        in_flight: InFlight::default(),
         window: plan.window,
+        attempts: 0,
+        has_session: false,
     };
     loop {
         if signals.abandon.load(Relaxed) || client.is_done() {
@@ -44,36 +49,59 @@ struct Client<'a> {
     version: Version,
     signals: &'a Signals,
     script: Script,
-    /// Packet identifier and index in the history, in the order of sending.
-    outstanding: VecDeque<(u16, usize)>,
-    next_id: u16,
+    in_flight: InFlight,
     window: usize,
+    /// CONNECTs that were sent: the server may have made a session of each.
+    attempts: usize,
+    /// The server has said that it keeps a session of ours.
+    has_session: bool,
 }
 
 impl Client<'_> {
     fn is_done(&self) -> bool {
-        self.outstanding.is_empty() && self.has_no_more()
+        self.in_flight.is_empty() && self.has_no_more()
     }
 
     fn has_no_more(&self) -> bool {
         self.script.left == 0 || self.signals.finish.load(Relaxed)
     }
 
+    fn irregular(&mut self, what: String) {
+        self.script.history.irregular.push(what);
+    }
+
+    fn connect_packet(&self) -> Connect {
+        let client_id = format!("{}-{}", self.script.load, self.script.client);
+        let mut connect = Connect::new(self.version, &client_id);
+        if let Session::Kept { expiry_seconds } = self.plan.session {
+            connect.clean = false;
+            connect.properties.push(SESSION_EXPIRY);
+            connect.properties.extend_from_slice(&expiry_seconds.to_be_bytes());
+        }
+        connect
+    }
+
     /// A connection with a good CONNACK.
     async fn connect(&mut self) -> Option<(TcpStream, BytesMut)> {
-        let Ok(mut stream) = TcpStream::connect(self.plan.server).await else {
+        let servers = 1 + self.plan.others.len();
+        let server = match self.attempts % servers {
+            0 => self.plan.server,
+            other => self.plan.others[other - 1],
+        };
+        self.attempts += 1;
+        let Ok(mut stream) = TcpStream::connect(server).await else {
             self.signals.unreachable.fetch_add(1, Relaxed);
             return None;
         };
         stream.set_nodelay(true).ok()?;
-        let client_id = format!("{}-{}", self.script.load, self.script.client);
-        stream.write_all(&Connect::new(self.version, &client_id).encode()).await.ok()?;
+        stream.write_all(&self.connect_packet().encode()).await.ok()?;
         let mut input = BytesMut::with_capacity(16 << 10);
         loop {
             match wire::take(&mut input, self.version) {
-                Ok(Some(Packet::ConnAck { code: 0, properties, .. })) => {
+                Ok(Some(Packet::ConnAck { code: 0, session_present, properties })) => {
                     let allowed = properties.number(RECEIVE_MAXIMUM).unwrap_or(u32::from(u16::MAX));
                     self.window = self.plan.window.min(allowed as usize);
+                    self.resume(session_present);
                     return Some((stream, input));
                 }
                 Ok(Some(Packet::ConnAck { code, .. })) => {
@@ -81,7 +109,7 @@ impl Client<'_> {
                     return None;
                 }
                 Ok(Some(other)) => {
-                    self.script.history.irregular.push(format!("{other:?} instead of a CONNACK"));
+                    self.irregular(format!("{other:?} instead of a CONNACK"));
                     return None;
                 }
                 Ok(None) => {
@@ -90,11 +118,37 @@ impl Client<'_> {
                     }
                 }
                 Err(error) => {
-                    self.script.history.irregular.push(error);
+                    self.irregular(error);
                     return None;
                 }
             }
         }
+    }
+
+    /// Compares Session Present with what there should be ([MQTT-3.2.2-2] and the clauses after it).
+    fn resume(&mut self, present: bool) {
+        let kept = self.plan.session != Session::Clean;
+        if present && (!kept || self.attempts == 1) {
+            self.irregular(format!("Session Present for client {}, which had none", self.script.client));
+        }
+        if !present {
+            if self.has_session {
+                let (load, client, waiting) = (&self.script.load, self.script.client, self.in_flight.len());
+                let line = format!("{load}:{client} with {waiting} messages on the way");
+                self.script.history.forgotten_sessions.push(line);
+            }
+            self.forget();
+        }
+        self.has_session = kept;
+    }
+
+    /// There is no session on the other side: what is not acknowledged becomes new messages, what is acknowledged is
+    /// done.
+    fn forget(&mut self) {
+        for index in self.in_flight.forget() {
+            self.script.message(index).once = false;
+        }
+        self.signals.completed.fetch_add(self.in_flight.drop_released(), Relaxed);
     }
 
     fn closed(&mut self, reason: Option<u8>) {
@@ -102,7 +156,7 @@ impl Client<'_> {
         self.script.history.closes.push(Close {
             client: self.script.client,
             reason,
-            unacknowledged: self.outstanding.len(),
+            unacknowledged: self.in_flight.len(),
             at: Instant::now(),
         });
     }
@@ -111,9 +165,7 @@ impl Client<'_> {
     async fn converse(&mut self, (stream, mut input): (TcpStream, BytesMut)) {
         let (mut reader, mut writer) = stream.into_split();
         let mut output = BytesMut::new();
-        for index in self.outstanding.drain(..).map(|(_, index)| index).collect::<Vec<_>>() {
-            self.publish(index, &mut output);
-        }
+        self.send_again(&mut output);
         let mut reason = None;
         let mut pace = pace(self.plan);
         let mut ping = tokio::time::interval(Duration::from_secs(1));
@@ -125,7 +177,7 @@ impl Client<'_> {
                 let _ = writer.write_all(&wire::DISCONNECT).await;
                 return;
             }
-            let may_send = self.outstanding.len() < self.window && output.is_empty() && !self.has_no_more();
+            let may_send = self.in_flight.len() < self.window && output.is_empty() && !self.has_no_more();
             tokio::select! {
                 read = reader.read_buf(&mut input) => {
                     if !matches!(read, Ok(1..)) {
@@ -133,10 +185,10 @@ impl Client<'_> {
                     }
                     loop {
                         match wire::take(&mut input, self.version) {
-                            Ok(Some(packet)) => reason = self.received(packet).or(reason),
+                            Ok(Some(packet)) => reason = self.received(packet, &mut output).or(reason),
                             Ok(None) => break,
                             Err(error) => {
-                                self.script.history.irregular.push(error);
+                                self.irregular(error);
                                 return self.closed(reason);
                             }
                         }
@@ -150,47 +202,96 @@ impl Client<'_> {
                 }
                 _ = pace.tick(), if may_send => {
                     let index = self.script.next();
+                    self.script.message(index).once = self.plan.qos == 2;
                     self.signals.sent.fetch_add(1, Relaxed);
-                    self.publish(index, &mut output);
+                    let id = self.in_flight.begin(index);
+                    self.publish(id, index, false, &mut output);
                 }
                 _ = ping.tick() => output.extend_from_slice(&wire::PINGREQ),
             }
         }
     }
 
-    fn publish(&mut self, index: usize, output: &mut BytesMut) {
-        self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+    /// Everything on the way once more, in its order: PUBLISH with DUP, and PUBREL ([MQTT-4.4.0-1]).
+    fn send_again(&mut self, output: &mut BytesMut) {
+        for (id, index, stage) in self.in_flight.again() {
+            match stage {
+                Stage::New => self.publish(id, index, false, output),
+                Stage::Published => self.publish(id, index, true, output),
+                Stage::Released { .. } => output.extend_from_slice(&wire::pubrel(id)),
+            }
+        }
+    }
+
+    fn publish(&mut self, id: u16, index: usize, dup: bool, output: &mut BytesMut) {
         let topic = self.script.topic(index);
-        let (version, id) = (self.version, self.next_id);
+        let (version, qos) = (self.version, self.plan.qos);
         let message = self.script.message(index);
         message.sends += 1;
-        output.extend_from_slice(&Publish::new(version, &topic, &message.payload, id).encode());
-        self.outstanding.push_back((id, index));
+        let publish = Publish { qos, dup, ..Publish::new(version, &topic, &message.payload, id) };
+        output.extend_from_slice(&publish.encode());
     }
 
     /// Takes a packet in; the reason code if it was a DISCONNECT.
-    fn received(&mut self, packet: Packet) -> Option<u8> {
+    fn received(&mut self, packet: Packet, output: &mut BytesMut) -> Option<u8> {
         match packet {
-            Packet::PubAck { id, reason, properties } => self.acknowledged(id, reason, &properties),
+            Packet::PubAck { id, reason, properties } if self.plan.qos == 1 => {
+                if let Some(index) = self.answered("PUBACK", id, |flight| flight.finish(id)) {
+                    self.note(index, reason, &properties);
+                }
+            }
+            Packet::PubRec { id, reason, properties } if self.plan.qos == 2 => {
+                let refused = reason >= 0x80;
+                let advance = |flight: &mut InFlight| {
+                    if refused { flight.finish(id) } else { flight.release(id) }
+                };
+                let Some(index) = self.answered("PUBREC", id, advance) else { return None };
+                self.note(index, reason, &properties);
+                if refused {
+                    self.signals.completed.fetch_add(1, Relaxed);
+                } else {
+                    output.extend_from_slice(&wire::pubrel(id));
+                }
+            }
+            Packet::PubComp { id, reason, .. } if self.plan.qos == 2 => match self.in_flight.complete(id) {
+                Some(releases) => {
+                    self.signals.completed.fetch_add(1, Relaxed);
+                    // The first PUBCOMP may have been lost, and with it the identifier.
+                    if reason != 0 && !(reason == NOT_FOUND && releases > 1) {
+                        self.irregular(format!(
+                            "PUBCOMP {id} with {reason:#04x} to PUBREL number {releases}"
+                        ));
+                    }
+                }
+                None => self.irregular(format!("PUBCOMP {id} that nothing waits for")),
+            },
             Packet::PingResp => {
                 self.signals.pings.fetch_add(1, Relaxed);
             }
             Packet::Disconnect { reason, .. } if self.version == Version::V5 => return Some(reason),
-            other => self.script.history.irregular.push(format!("unexpected {other:?}")),
+            other => self.irregular(format!("unexpected {other:?}")),
         }
         None
     }
 
-    fn acknowledged(&mut self, id: u16, reason: u8, properties: &Properties) {
-        let Some(place) = self.outstanding.iter().position(|&(candidate, _)| candidate == id) else {
-            self.script.history.irregular.push(format!("PUBACK {id} that nothing waits for"));
-            return;
-        };
-        if place > 0 {
-            let first = self.outstanding[0].0;
-            self.script.history.irregular.push(format!("PUBACK {id} before {first}"));
+    /// The message that `name` answers, which must be the oldest that waits for one.
+    fn answered(
+        &mut self,
+        name: &str,
+        id: u16,
+        advance: impl FnOnce(&mut InFlight) -> Option<usize>,
+    ) -> Option<usize> {
+        let first = self.in_flight.oldest_published();
+        let index = advance(&mut self.in_flight);
+        match (index, first) {
+            (None, _) => self.irregular(format!("{name} {id} that nothing waits for")),
+            (_, Some(first)) if first != id => self.irregular(format!("{name} {id} before {first}")),
+            _ => {}
         }
-        let Some((_, index)) = self.outstanding.remove(place) else { return };
+        index
+    }
+
+    fn note(&mut self, index: usize, reason: u8, properties: &Properties) {
         let outcome = if reason < 0x80 {
             self.signals.acknowledged.fetch_add(1, Relaxed);
             Outcome::Acknowledged(receipt(properties))

@@ -33,6 +33,24 @@ pub enum Packet {
         /// Properties.
         properties: Properties,
     },
+    /// PUBREC.
+    PubRec {
+        /// Packet identifier.
+        id: u16,
+        /// Reason code, 0 where it was left out.
+        reason: u8,
+        /// Properties.
+        properties: Properties,
+    },
+    /// PUBCOMP.
+    PubComp {
+        /// Packet identifier.
+        id: u16,
+        /// Reason code, 0 where it was left out.
+        reason: u8,
+        /// Properties.
+        properties: Properties,
+    },
     /// SUBACK.
     SubAck {
         /// Packet identifier.
@@ -196,6 +214,12 @@ pub fn subscribe(version: Version, id: u16, filter: &str) -> Vec<u8> {
     packet(0x82, &body)
 }
 
+/// PUBREL, in the short form that means success.
+pub fn pubrel(id: u16) -> [u8; 4] {
+    let [high, low] = id.to_be_bytes();
+    [0x62, 2, high, low]
+}
+
 /// PINGREQ.
 pub const PINGREQ: [u8; 2] = [0xC0, 0];
 /// DISCONNECT, normal.
@@ -273,11 +297,15 @@ fn decode(first: u8, mut body: Bytes, version: Version) -> Option<Packet> {
             let properties = if five { properties(&mut body)? } else { Properties::default() };
             Packet::ConnAck { code, session_present, properties }
         }
-        4 => {
+        kind @ (4 | 5 | 7) => {
             let id = get_u16(&mut body)?;
             let reason = if body.is_empty() { 0 } else { get_u8(&mut body)? };
             let properties = if body.is_empty() { Properties::default() } else { properties(&mut body)? };
-            Packet::PubAck { id, reason, properties }
+            match kind {
+                4 => Packet::PubAck { id, reason, properties },
+                5 => Packet::PubRec { id, reason, properties },
+                _ => Packet::PubComp { id, reason, properties },
+            }
         }
         9 => {
             let id = get_u16(&mut body)?;
