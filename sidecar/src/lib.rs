@@ -14,5 +14,6 @@ pub mod endpoint;
 pub mod intake;
 pub mod ledger;
 pub mod memory;
+pub mod session;
 pub mod store;
 pub mod telemetry;

@@ -1,0 +1,7 @@
+//! MQTT sessions: what outlives a connection, and who owns it.
+
+pub mod handshake;
+pub mod record;
+
+#[cfg(test)]
+mod model;
