@@ -43,9 +43,8 @@ def at_its_place(receipt, payload):
 body = open(http_answer).read().replace("\r\n", "\n").split("\n\n", 1)[1]
 found = [at_its_place(json.loads(body), f'{{"run":"{run}","over":"http"}}')]
 acknowledged = json.load(open(paho_answers))["acknowledged"]
-acknowledged.sort(key=lambda answer: answer["mid"])
-for number, answer in enumerate(acknowledged):
-    found.append(at_its_place(answer["receipt"], f"{run}-{number}"))
+for answer in sorted(acknowledged, key=lambda answer: answer["number"]):
+    found.append(at_its_place(answer["receipt"], f"{run}:0:{answer['number']} "))
 
 print("mosquitto_pub shows no receipt: its message is looked for in the whole topic")
 command, records = kcat("-o", "beginning", "-e")

@@ -2,7 +2,7 @@
 # Builds or fetches the real parts that the tests start, each into its own folder of the cache, named by version:
 #   ${PENSTOCK_CACHE:-$HOME/.cache/penstock}/parts/NAME-VERSION/
 # A folder that is there is whole (it is renamed into place at the end), so a second run takes a moment.
-#   build.sh [debian] [kafka] [clients] [etcd] [kubernetes] [node] [containerd] [helm] [coredns] [metrics-server] [cargo-deny]
+#   build.sh [debian] [kafka] [clients] [paho-java] [mqttjs] [etcd] [kubernetes] [node] [containerd] [helm] [coredns] [metrics-server] [cargo-deny]
 # The default is all of them but the last.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -110,6 +110,17 @@ build_clients() {
   "$1/venv/bin/pip" install --disable-pip-version-check -r "$here/clients/requirements.txt"
 }
 
+build_paho_java() {
+  pinned paho-java/pom.xml "<artifactId>org.eclipse.paho.mqttv5.client</artifactId><version>$PAHO_JAVA</version>" || return 1
+  mvn -B -f "$here/paho-java/pom.xml" dependency:copy-dependencies -DoutputDirectory="$1/libs"
+}
+
+build_mqttjs() {
+  pinned mqttjs/package.json "\"mqtt\": \"$MQTTJS\"" || return 1
+  cp "$here/mqttjs/package.json" "$here/mqttjs/package-lock.json" "$1" || return 1
+  (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund)
+}
+
 build_cargo_deny() {
   cargo install --locked cargo-deny --version "$CARGO_DENY" --root "$1" --target-dir "$1/target" || return 1
   rm -rf "$1/target"
@@ -139,7 +150,7 @@ install_debian() {
   esac
 }
 
-[ $# -gt 0 ] || set -- debian kafka clients etcd kubernetes node containerd helm coredns metrics-server
+[ $# -gt 0 ] || set -- debian kafka clients paho-java mqttjs etcd kubernetes node containerd helm coredns metrics-server
 for name in "$@"; do
   case $name in
     debian) install_debian ;;
@@ -153,6 +164,8 @@ for name in "$@"; do
     kafka) part kafka "$KAFKA" build_kafka ;;
     cargo-deny) part cargo-deny "$CARGO_DENY" build_cargo_deny ;;
     clients) part clients "$CLIENTS" build_clients ;;
+    paho-java) part paho-java "$PAHO_JAVA" build_paho_java ;;
+    mqttjs) part mqttjs "$MQTTJS" build_mqttjs ;;
     *) say "unknown part $name"; exit 2 ;;
   esac
 done

@@ -1,4 +1,4 @@
-//! Real clients: curl, mosquitto_pub, paho.
+//! Real clients: curl, mosquitto_pub, paho; for those that publish many messages see [`crate::publishers`].
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -25,6 +25,7 @@ pub mod place;
 pub mod playground;
 pub mod ports;
 pub mod process;
+pub mod publishers;
 pub mod raw;
 mod runtime;
 pub mod sidecar;

@@ -38,6 +38,12 @@ impl Raw {
         Self { stream, input: BytesMut::new(), version: Version::V311 }
     }
 
+    /// Connects to read packets of this version.
+    #[track_caller]
+    pub fn open_as(address: SocketAddr, version: Version) -> Self {
+        Self { version, ..Self::open(address) }
+    }
+
     /// Connects and gets a good CONNACK to a clean CONNECT.
     #[track_caller]
     pub fn mqtt(address: SocketAddr, version: Version, client_id: &str) -> Self {
@@ -49,8 +55,7 @@ impl Raw {
     /// Connects with any CONNECT and returns what came first.
     #[track_caller]
     pub fn mqtt_with(address: SocketAddr, connect: &Connect) -> (Self, Packet) {
-        let mut raw = Self::open(address);
-        raw.version = connect.version;
+        let mut raw = Self::open_as(address, connect.version);
         raw.send(&connect.encode());
         let packet = raw.packet();
         (raw, packet)
@@ -125,6 +130,23 @@ impl Raw {
                 Next::Nothing => panic!("still open after {patience:?}, having sent {packets:?}"),
             }
         }
+    }
+
+    /// The next `count` bytes as they come.
+    ///
+    /// # Panics
+    /// When fewer come in time.
+    #[track_caller]
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let deadline = Instant::now() + ANSWER;
+        while self.input.len() < count {
+            match self.read(deadline) {
+                Arrival::Some => {}
+                Arrival::Nothing => panic!("not {count} bytes within {ANSWER:?}: {:x?}", &self.input[..]),
+                Arrival::Closed => panic!("closed before {count} bytes: {:x?}", &self.input[..]),
+            }
+        }
+        self.input.split_to(count).to_vec()
     }
 
     /// Whether the other side closes within `patience`; what it sends before is thrown away.

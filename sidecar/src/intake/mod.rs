@@ -71,15 +71,20 @@ impl SenderHeaders<'_> {
         SenderHeaders(headers)
     }
 
-    /// Adds a header unless its name is reserved: `ce_…` and `penstock_…` are, and `content-type`, which has a way of
-    /// its own.
+    /// Adds a header unless its name is reserved: `ce_…`, `penstock_…` and `mqtt-…` are, and `content-type`, which has a
+    /// way of its own.
     pub fn add(&mut self, name: &str, value: &[u8]) {
-        let reserved = ["ce_", "penstock_"]
+        let reserved = ["ce_", "penstock_", "mqtt-"]
             .iter()
             .any(|prefix| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)));
         if !reserved && !name.eq_ignore_ascii_case("content-type") {
             self.0.push(name, value);
         }
+    }
+
+    /// What MQTT says of a message, under a name of ours that begins with `mqtt-`.
+    pub fn mqtt(&mut self, name: &'static str, value: &[u8]) {
+        self.0.push(name, value);
     }
 
     /// The payload's media type.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::MqttEndpoint;
-use super::codec::{ConnAck, Connect, Encoder, Packet, Reason, Version};
+use super::codec::{ConnAck, Connect, Encoder, Malformed, Packet, Reason, Version, refusal_version};
 use super::end::End;
 use super::inbound::{CHUNK_BYTES, Flow, Taker};
 use super::outbound::Outbound;
@@ -14,6 +14,9 @@ use crate::budget::Reservation;
 use crate::endpoint::connections::Handle;
 use crate::ledger::{Account, Ending, Entry};
 use crate::store::{Lane, LaneKey, Outcome};
+
+/// Length of an MQTT 5 CONNACK that refuses.
+const REFUSING_CONNACK_BYTES: usize = 5;
 
 /// One client and its messages between produce and answer.
 pub(super) struct Client {
@@ -128,14 +131,22 @@ impl Client {
             }
         };
         let assigned = welcome.assigned_client_id.then_some(&*welcome.session.client_id);
-        encoder.connack(&ConnAck {
+        let told = encoder.connack(&ConnAck {
             maximum_qos: config.maximum_qos,
             receive_maximum: config.receive_maximum,
             maximum_packet_size: self.endpoint.limits.max_message_bytes,
             topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
             session_expires_now: welcome.session_expires_now,
             assigned_client_id: assigned,
+            room: welcome.session.largest_packet,
         });
+        if !told {
+            let what = "a Maximum Packet Size that CONNACK does not fit";
+            if welcome.session.largest_packet >= REFUSING_CONNACK_BYTES {
+                encoder.connack_refused(Reason::ImplementationSpecific);
+            }
+            return Err(End::silent(what).without_will());
+        }
         self.endpoint.clients.enter(&welcome.session.client_id, handle);
         self.session = Some(Box::new(welcome.session));
         self.kept = Some(reservation);
@@ -146,6 +157,15 @@ impl Client {
     pub(super) fn keep_more(kept: &mut Option<Reservation>, bytes: usize) -> Result<(), End> {
         let fits = kept.as_mut().is_some_and(|kept| kept.grow_to(kept.bytes() + bytes as u64));
         if fits { Ok(()) } else { Err(End::told(Reason::ServerBusy, "no room for a topic alias")) }
+    }
+}
+
+/// An answer that is larger than the client takes is not sent (`[MQTT-3.1.2-24]`).
+fn told(fits: bool) -> Result<(), End> {
+    if fits {
+        Ok(())
+    } else {
+        Err(End::told(Reason::PacketTooLarge, "an answer larger than the client takes"))
     }
 }
 
@@ -165,35 +185,48 @@ impl Taker for Turn<'_> {
         }
     }
 
-    fn take(&mut self, packet: &[u8]) -> Result<Flow, End> {
+    fn take(&mut self, packet: &[u8], arrived: Instant) -> Result<Flow, End> {
         let Self { client, outbound, handle, now } = self;
         // What is answered at once needs room among the answers.
         if outbound.is_full() {
             return Ok(Flow::Full);
         }
         let version = client.session.as_ref().map(|session| session.version);
-        let packet = match Packet::decode(version, packet) {
+        let bytes = packet;
+        let packet = match Packet::decode(version, bytes) {
             Ok(packet) => packet,
             Err(malformed) => {
                 if version.is_none() {
-                    Encoder::new(Version::V3, outbound.buffer()).connack_refused(malformed.reason);
+                    if let Some(version) = refusal_version(bytes) {
+                        Encoder::new(version, outbound.buffer()).connack_refused(malformed.reason);
+                    }
                     return Err(End::silent(malformed.what).without_will());
                 }
                 return Err(malformed.into());
             }
         };
+        let room = client.session.as_ref().map_or(0, |session| session.largest_packet);
         let mut encoder = Encoder::new(client.version(), outbound.buffer());
         match packet {
-            Packet::Publish(publish) => return client.publish(&publish, *now),
+            Packet::Publish(publish) => return client.publish(&publish, arrived, *now),
             Packet::Connect(connect) => client.connect(&connect, outbound, handle)?,
             Packet::PingReq => encoder.pingresp(),
-            Packet::Subscribe { packet_id, filters } => encoder.suback_refused(packet_id.get(), filters),
-            Packet::Unsubscribe { packet_id, filters } => encoder.unsuback(packet_id.get(), filters),
+            Packet::Subscribe { packet_id, filters } => {
+                told(encoder.suback_refused(packet_id.get(), &filters, room))?;
+            }
+            Packet::Unsubscribe { packet_id, filters } => {
+                told(encoder.unsuback(packet_id.get(), &filters, room))?;
+            }
             Packet::PubRel { packet_id } => encoder.pubcomp_unknown(packet_id.get()),
-            Packet::Disconnect { reason } => {
-                // 0x04: Disconnect with Will Message (MQTT 5 §3.14.2.1).
+            Packet::Disconnect { reason, session_expiry_seconds } => {
+                let expires_at_once = client.session.as_ref().is_some_and(|session| session.expires_at_once);
+                if expires_at_once && session_expiry_seconds.is_some_and(|seconds| seconds > 0) {
+                    // §3.14.2.2.2: it is no valid DISCONNECT, so the Will stands.
+                    return Err(Malformed::protocol("DISCONNECT keeps a session that CONNECT did not").into());
+                }
+                // [MQTT-3.14.4-3]: only a normal one takes the Will back.
                 let end = End::silent("the client left");
-                return Err(if reason == 0x04 { end } else { end.without_will() });
+                return Err(if reason == 0 { end.without_will() } else { end });
             }
             Packet::Auth => {
                 return Err(End::told(Reason::ProtocolError, "AUTH without an authentication method"));

@@ -32,8 +32,8 @@ pub(super) trait Taker {
     /// The largest packet that is taken now, in bytes.
     fn max_packet_bytes(&self) -> usize;
 
-    /// Takes a whole packet, or says that it cannot.
-    fn take(&mut self, packet: &[u8]) -> Result<Flow, End>;
+    /// Takes a whole packet that came at `arrived`, or says that it cannot.
+    fn take(&mut self, packet: &[u8], arrived: Instant) -> Result<Flow, End>;
 }
 
 /// What the taker of a packet says.
@@ -174,7 +174,7 @@ impl Inbound {
         if self.stash.len() < self.wanted {
             return Ok(Read::More);
         }
-        match taker.take(&self.stash)? {
+        match taker.take(&self.stash, self.heard)? {
             Flow::Full => Ok(Read::Full),
             flow => {
                 self.clear();
@@ -194,7 +194,7 @@ impl Inbound {
                     return Err(Malformed { reason: Reason::PacketTooLarge, what }.into());
                 }
                 Frame::Packet { total, .. } => match rest.split_at_checked(total) {
-                    Some((packet, after)) => match taker.take(packet)? {
+                    Some((packet, after)) => match taker.take(packet, self.heard)? {
                         Flow::Taken => rest = after,
                         Flow::Full => break Read::Full,
                         Flow::Stop => {
@@ -240,6 +240,12 @@ impl Inbound {
         }
         self.settle(budget);
         outcome
+    }
+
+    /// What is kept, and what of the budget covers it.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> (usize, u64) {
+        (self.stash.capacity(), self.reservation.as_ref().map_or(0, Reservation::bytes))
     }
 
     fn clear(&mut self) {

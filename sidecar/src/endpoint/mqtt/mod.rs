@@ -4,11 +4,15 @@ mod client;
 pub mod codec;
 mod connection;
 mod end;
+mod headers;
 mod inbound;
 mod outbound;
 mod publish;
 mod session;
 mod will;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,10 +1,11 @@
 //! A PUBLISH on its way to intake, and what is answered if it does not get there.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::codec::{Property, Publish, Reason, Version};
 use super::end::End;
+use super::headers::{self, MAX_ID_BYTES};
 use super::inbound::Flow;
 use crate::intake::router::Sender;
 use crate::intake::{Arrival, Refusal, SenderHeaders};
@@ -12,12 +13,14 @@ use crate::ledger::Ending;
 use crate::store::kafka::Return;
 use crate::store::{MessageId, Outcome, TransientCause};
 
-/// The longest id that a sender may give a message, in bytes.
-const MAX_ID_BYTES: usize = 256;
-
 impl Client {
-    /// Takes a PUBLISH, or leaves it where it is until there is room.
-    pub(super) fn publish(&mut self, publish: &Publish<'_>, now: Instant) -> Result<Flow, End> {
+    /// Takes a PUBLISH that came at `came`, or leaves it where it is until there is room.
+    pub(super) fn publish(
+        &mut self,
+        publish: &Publish<'_>,
+        came: Instant,
+        now: Instant,
+    ) -> Result<Flow, End> {
         let Self { endpoint, source, key, lane, entry, session, kept, unacknowledged, .. } = self;
         let Some(session) = session else {
             return Err(End::silent("PUBLISH before CONNECT"));
@@ -52,23 +55,31 @@ impl Client {
             tag: publish.packet_id.map_or(0, std::num::NonZero::get),
             dead_letter: true,
         };
-        let headers = |headers: &mut SenderHeaders<'_>| write_headers(publish, headers);
-        let refusal = match endpoint.intake.admit(*key, lane, &arrival, headers) {
-            Ok(()) => {
-                entry.receive();
-                entry.occupy();
-                *unacknowledged += usize::from(arrival.tag != 0);
-                return Ok(Flow::Taken);
+        let waited = now.saturating_duration_since(came);
+        let (outcome, reason) = match said.unfit(publish.payload, waited) {
+            Some(reason) => (Outcome::Refused, reason),
+            None => {
+                let left = said.left(waited);
+                let headers = |headers: &mut SenderHeaders<'_>| {
+                    headers::write(publish.retain, publish.properties, left, headers);
+                };
+                match endpoint.intake.admit(*key, lane, &arrival, headers) {
+                    Ok(()) => {
+                        entry.receive();
+                        entry.occupy();
+                        *unacknowledged += usize::from(arrival.tag != 0);
+                        return Ok(Flow::Taken);
+                    }
+                    Err(Refusal::Transient(TransientCause::BudgetExhausted)) => return Ok(Flow::Full),
+                    Err(refusal) => verdict(&refusal),
+                }
             }
-            Err(Refusal::Transient(TransientCause::BudgetExhausted)) => return Ok(Flow::Full),
-            Err(refusal) => refusal,
         };
         entry.receive();
         if arrival.tag == 0 {
             entry.end(Ending::Dropped, 1);
             return Ok(Flow::Taken);
         }
-        let (outcome, reason) = verdict(&refusal);
         entry.occupy();
         *unacknowledged += 1;
         // A refused message gets its turn among the answers.
@@ -95,43 +106,42 @@ fn verdict(refusal: &Refusal) -> (Outcome, Reason) {
 struct Said<'a> {
     alias: Option<u16>,
     id: Option<&'a str>,
+    /// Message Expiry Interval in seconds.
+    expiry: Option<u32>,
+    /// The payload says that it is UTF-8.
+    is_text: bool,
 }
 
 impl<'a> Said<'a> {
     fn of(publish: &Publish<'a>) -> Self {
-        let mut said = Self { alias: None, id: None };
+        let mut said = Self { alias: None, id: None, expiry: None, is_text: false };
         if publish.properties.is_empty() {
             return said;
         }
         for property in publish.properties.iter() {
             match property {
                 Property::TopicAlias(alias) => said.alias = Some(alias),
+                Property::MessageExpiryInterval(seconds) => said.expiry = Some(seconds),
+                Property::PayloadFormatIndicator(1) => said.is_text = true,
                 Property::User("ce-id", id) if (1..=MAX_ID_BYTES).contains(&id.len()) => said.id = Some(id),
                 _ => {}
             }
         }
         said
     }
-}
 
-/// Puts on the record what the sender said: user properties under their names, content type, and RETAIN, which has
-/// no effect here.
-fn write_headers(publish: &Publish<'_>, headers: &mut SenderHeaders<'_>) {
-    if publish.retain {
-        headers.add("mqtt-retain", b"1");
-    }
-    for property in publish.properties.iter() {
-        match property {
-            Property::User("ce-id", _) => {}
-            Property::User("ce-source", source) => headers.source(source.as_bytes()),
-            Property::User(name, value) => match name.strip_prefix("ce-") {
-                Some(extension) => headers.extension(extension, value.as_bytes()),
-                None => headers.add(name, value.as_bytes()),
-            },
-            Property::ContentType(content_type) => headers.content_type(content_type.as_bytes()),
-            Property::ResponseTopic(topic) => headers.add("mqtt-response-topic", topic.as_bytes()),
-            Property::CorrelationData(data) => headers.add("mqtt-correlation-data", data),
-            _ => {}
+    /// Why intake is not even asked: the message is older than it may get, or not what it says it is. Both are judged
+    /// here and nowhere later (MQTT 5 §3.3.2.3.2, §3.3.2.3.3).
+    fn unfit(&self, payload: &[u8], waited: Duration) -> Option<Reason> {
+        if self.expiry.is_some_and(|seconds| waited > Duration::from_secs(seconds.into())) {
+            return Some(Reason::ImplementationSpecific);
         }
+        (self.is_text && std::str::from_utf8(payload).is_err()).then_some(Reason::PayloadFormatInvalid)
+    }
+
+    /// The seconds that a message has left which has waited here (`[MQTT-3.3.2-6]`).
+    fn left(&self, waited: Duration) -> Option<u32> {
+        let waited = u32::try_from(waited.as_secs()).unwrap_or(u32::MAX);
+        self.expiry.map(|seconds| seconds.saturating_sub(waited))
     }
 }

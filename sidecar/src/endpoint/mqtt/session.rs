@@ -18,6 +18,10 @@ pub(super) struct Session {
     pub(super) client_id: Box<str>,
     /// 1.5 times the Keep Alive; none if the client asked for none.
     pub(super) silence: Option<Duration>,
+    /// Largest packet that the client takes, in bytes.
+    pub(super) largest_packet: usize,
+    /// CONNECT said that the session ends with the connection.
+    pub(super) expires_at_once: bool,
     /// Largest PUBACK that may carry a receipt, in bytes; 0 for none.
     pub(super) receipt_room: usize,
     pub(super) will: Option<Box<StoredWill>>,
@@ -58,6 +62,8 @@ impl Session {
                 version: connect.version,
                 client_id: client_id.into(),
                 silence: (keep_alive > 0).then(|| Duration::from_millis(keep_alive * 1_500)),
+                largest_packet: largest,
+                expires_at_once: connect.session_expiry_seconds == 0,
                 receipt_room: if connect.request_problem_information { largest } else { 0 },
                 will: connect.will.map(|will| Box::new(StoredWill::new(&will))),
                 aliases: Vec::new(),

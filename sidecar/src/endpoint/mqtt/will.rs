@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::MqttEndpoint;
-use super::codec::{Property, Will};
+use super::codec::{Properties, Property, Will};
+use super::headers::{self, MAX_ID_BYTES};
 use crate::intake::router::Sender;
 use crate::intake::{Arrival, Refusal, SenderHeaders};
 use crate::ledger::{Account, Ending, Entry};
@@ -16,30 +17,19 @@ use crate::store::Outcome;
 pub(super) struct StoredWill {
     topic: String,
     payload: Vec<u8>,
-    headers: Vec<(String, Vec<u8>)>,
-    content_type: Option<String>,
+    /// As they came, without their length.
+    properties: Box<[u8]>,
+    retain: bool,
     qos: u8,
 }
 
 impl StoredWill {
     pub(super) fn new(will: &Will<'_>) -> Self {
-        let mut headers = Vec::new();
-        let mut content_type = None;
-        if will.retain {
-            headers.push(("mqtt-retain".to_owned(), b"1".to_vec()));
-        }
-        for property in will.properties.iter() {
-            match property {
-                Property::User(name, value) => headers.push((name.to_owned(), value.as_bytes().to_vec())),
-                Property::ContentType(value) => content_type = Some(value.to_owned()),
-                _ => {}
-            }
-        }
         Self {
             topic: will.topic.to_owned(),
             payload: will.payload.to_vec(),
-            headers,
-            content_type,
+            properties: will.properties.bytes().into(),
+            retain: will.retain,
             qos: will.qos,
         }
     }
@@ -57,20 +47,28 @@ impl StoredWill {
         let (key, lane) = intake.open_lane(&account);
         let mut entry = Entry::default();
         entry.receive();
+        let properties = Properties::kept(&self.properties);
+        // Its life begins with its publication (MQTT 5 §3.1.3.2.4).
+        let expiry = properties.iter().find_map(|property| match property {
+            Property::MessageExpiryInterval(seconds) => Some(seconds),
+            _ => None,
+        });
+        let id = properties.iter().find_map(|property| match property {
+            Property::User("ce-id", id) if (1..=MAX_ID_BYTES).contains(&id.len()) => Some(id),
+            _ => None,
+        });
         let arrival = Arrival {
             address: &self.topic,
             subject: &self.topic,
             payload: &self.payload,
-            id: None,
+            id,
             sender: Sender { client_id: &client_id, source: &source },
             arrived: Instant::now(),
             tag: 0,
             dead_letter: true,
         };
-        let headers = |headers: &mut SenderHeaders<'_>| {
-            self.headers.iter().for_each(|(name, value)| headers.add(name, value));
-            self.content_type.iter().for_each(|value| headers.content_type(value.as_bytes()));
-        };
+        let headers =
+            |headers: &mut SenderHeaders<'_>| headers::write(self.retain, properties, expiry, headers);
         let given_up = if self.qos == 0 { Ending::Dropped } else { Ending::Abandoned };
         match intake.admit(key, &lane, &arrival, headers) {
             Ok(()) => {

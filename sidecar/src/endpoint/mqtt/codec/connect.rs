@@ -44,12 +44,9 @@ pub struct Will<'a> {
 
 impl<'a> Connect<'a> {
     pub(super) fn decode(mut reader: Reader<'a>) -> Result<Self, Malformed> {
-        if reader.binary()? != b"MQTT" {
-            return Err(UNSUPPORTED);
-        }
-        let version = match reader.u8()? {
-            4 => Version::V3,
-            5 => Version::V5,
+        let version = match (reader.binary()?, reader.u8()?) {
+            (b"MQTT", 4) => Version::V3,
+            (b"MQTT", 5) => Version::V5,
             _ => return Err(UNSUPPORTED),
         };
         let flags = Flags(reader.u8()?);
@@ -68,9 +65,7 @@ impl<'a> Connect<'a> {
         if flags.password() {
             reader.binary()?;
         }
-        if !reader.is_empty() {
-            return Err(Malformed::packet("CONNECT is longer than its parts"));
-        }
+        reader.end("CONNECT is longer than its parts")?;
         let mut connect = Self {
             version,
             clean_start: flags.clean_start(),
@@ -82,8 +77,10 @@ impl<'a> Connect<'a> {
             client_id,
             will,
         };
+        let mut authentication_data = false;
         for property in properties.iter() {
             match property {
+                Property::AuthenticationData(_) => authentication_data = true,
                 Property::SessionExpiryInterval(seconds) => connect.session_expiry_seconds = seconds,
                 Property::MaximumPacketSize(bytes) => connect.maximum_packet_size = Some(bytes),
                 Property::RequestProblemInformation(value) => {
@@ -93,25 +90,39 @@ impl<'a> Connect<'a> {
                 _ => {}
             }
         }
+        if authentication_data && connect.authentication_method.is_none() {
+            // §3.1.2.11.10
+            return Err(Malformed::protocol("Authentication Data without an Authentication Method"));
+        }
         Ok(connect)
     }
 
-    /// What a session keeps of it, in bytes, headers of the Will's properties included.
+    /// What a session keeps of it, in bytes.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        const PROPERTY: usize = 48;
-        let will = self.will.map_or(0, |will| {
-            will.topic.len()
-                + will.payload.len()
-                + will.properties.iter().count() * PROPERTY
-                + will.properties.len()
-        });
+        let will = self.will.map_or(0, |will| will.topic.len() + will.payload.len() + will.properties.len());
         self.client_id.len() + will
     }
 }
 
 const UNSUPPORTED: Malformed =
     Malformed { reason: Reason::UnsupportedProtocolVersion, what: "not MQTT 3.1.1 or 5" };
+
+/// In which version to refuse what a client sent as its first packet: that of its CONNECT, or the next one that we know.
+/// What is no CONNECT of any MQTT is not answered (`[MQTT-3.1.2-1]`).
+#[must_use]
+pub fn refusal_version(packet: &[u8]) -> Option<Version> {
+    let Ok(super::Frame::Packet { header, .. }) = super::frame(packet) else { return None };
+    if packet.first() != Some(&0x10) {
+        return None;
+    }
+    let mut reader = Reader::new(packet.get(header..)?);
+    match (reader.binary().ok()?, reader.u8().ok()?) {
+        (b"MQIsdp", _) | (b"MQTT", ..=4) => Some(Version::V3),
+        (b"MQTT", _) => Some(Version::V5),
+        _ => None,
+    }
+}
 
 impl<'a> Will<'a> {
     fn decode(reader: &mut Reader<'a>, version: Version, flags: Flags) -> Result<Self, Malformed> {
@@ -125,6 +136,11 @@ impl<'a> Will<'a> {
             return Err(Malformed { reason, what: "the Will's topic is empty or contains a wildcard" });
         }
         let payload = reader.binary()?;
+        let is_text = properties.iter().any(|property| property == Property::PayloadFormatIndicator(1));
+        if is_text && std::str::from_utf8(payload).is_err() {
+            let reason = Reason::PayloadFormatInvalid;
+            return Err(Malformed { reason, what: "the Will's payload is not the UTF-8 that it says it is" });
+        }
         Ok(Self { qos: flags.will_qos(), retain: flags.will_retain(), topic, properties, payload })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::{Reason, Version};
+use super::{Filters, Reason, Version};
 use crate::store::{MessageId, Receipt};
 
 /// What CONNACK says (§3.2).
@@ -20,6 +20,8 @@ pub struct ConnAck<'a> {
     pub session_expires_now: bool,
     /// The identifier given to a client that brought none.
     pub assigned_client_id: Option<&'a str>,
+    /// The client's Maximum Packet Size.
+    pub room: usize,
 }
 
 /// Writes packets of one protocol version.
@@ -35,11 +37,13 @@ impl<'b> Encoder<'b> {
         Self { version, out }
     }
 
-    /// A CONNACK that lets the client in, Session Present 0.
-    pub fn connack(&mut self, connack: &ConnAck<'_>) {
+    /// A CONNACK that lets the client in, Session Present 0. Whether it fits what the client takes: it is not written
+    /// if what it must say does not (`[MQTT-3.1.2-24]`).
+    #[must_use]
+    pub fn connack(&mut self, connack: &ConnAck<'_>) -> bool {
         if self.version == Version::V3 {
             self.out.extend_from_slice(&[0x20, 2, 0, 0]);
-            return;
+            return true;
         }
         let mut properties = Vec::with_capacity(64);
         if connack.maximum_qos < 2 {
@@ -49,8 +53,6 @@ impl<'b> Encoder<'b> {
         properties.extend_from_slice(&connack.receive_maximum.to_be_bytes());
         properties.push(0x27);
         properties.extend_from_slice(&connack.maximum_packet_size.to_be_bytes());
-        properties.push(0x22);
-        properties.extend_from_slice(&connack.topic_alias_maximum.to_be_bytes());
         if connack.session_expires_now {
             properties.extend_from_slice(&[0x11, 0, 0, 0, 0]);
         }
@@ -58,13 +60,21 @@ impl<'b> Encoder<'b> {
             properties.push(0x12);
             text(&mut properties, client_id.as_bytes());
         }
-        // Wildcard, shared and identified subscriptions: nothing is delivered.
-        properties.extend_from_slice(&[0x28, 0, 0x29, 0, 0x2A, 0]);
-        let properties_length = variable_length(properties.len());
-        self.header(0x20, 2 + properties_length + properties.len());
+        let [high, low] = connack.topic_alias_maximum.to_be_bytes();
+        // What a client can do without. Wildcard, identified and shared subscriptions: nothing is delivered.
+        for optional in [&[0x22, high, low][..], &[0x28, 0], &[0x29, 0], &[0x2A, 0]] {
+            if connack_bytes(properties.len() + optional.len()) <= connack.room {
+                properties.extend_from_slice(optional);
+            }
+        }
+        if connack_bytes(properties.len()) > connack.room {
+            return false;
+        }
+        self.header(0x20, 2 + variable_length(properties.len()) + properties.len());
         self.out.extend_from_slice(&[0, Reason::Success as u8]);
         variable(self.out, properties.len());
         self.out.extend_from_slice(&properties);
+        true
     }
 
     /// A CONNACK that refuses. 3.1.1 has return codes of its own, and none for most reasons: then nothing is written
@@ -127,29 +137,43 @@ impl<'b> Encoder<'b> {
         self.out.extend_from_slice(&[0x40, 3, high, low, code]);
     }
 
-    /// A SUBACK that refuses each of `filters` subscriptions: nothing is delivered by this server.
-    pub fn suback_refused(&mut self, packet_id: u16, filters: usize) {
-        let code = match self.version {
+    /// A SUBACK that refuses each subscription: nothing is delivered by this server. Whether it fits `room`, in bytes of
+    /// the whole packet; else it is not written.
+    #[must_use]
+    pub fn suback_refused(&mut self, packet_id: u16, filters: &Filters<'_>, room: usize) -> bool {
+        let version = self.version;
+        let codes = filters.refusals().map(|reason| match version {
             Version::V3 => 0x80,
-            Version::V5 => Reason::ImplementationSpecific as u8,
-        };
-        self.answer_filters(0x90, packet_id, code, filters);
+            Version::V5 => reason as u8,
+        });
+        self.answer_filters(0x90, packet_id, filters.len(), codes, room)
     }
 
-    /// An UNSUBACK: there was no such subscription.
-    pub fn unsuback(&mut self, packet_id: u16, filters: usize) {
-        match self.version {
-            Version::V3 => self.answer_filters(0xB0, packet_id, 0, 0),
-            Version::V5 => self.answer_filters(0xB0, packet_id, 0x11, filters),
-        }
+    /// An UNSUBACK: there was no such subscription. Whether it fits `room`; else it is not written.
+    #[must_use]
+    pub fn unsuback(&mut self, packet_id: u16, filters: &Filters<'_>, room: usize) -> bool {
+        let count = if self.version == Version::V5 { filters.len() } else { 0 };
+        self.answer_filters(0xB0, packet_id, count, std::iter::repeat_n(0x11, count), room)
     }
 
-    fn answer_filters(&mut self, first: u8, packet_id: u16, code: u8, filters: usize) {
+    fn answer_filters(
+        &mut self,
+        first: u8,
+        packet_id: u16,
+        count: usize,
+        codes: impl Iterator<Item = u8>,
+        room: usize,
+    ) -> bool {
         let properties = usize::from(self.version == Version::V5);
-        self.header(first, 2 + properties + filters);
+        let remaining = 2 + properties + count;
+        if 1 + variable_length(remaining) + remaining > room {
+            return false;
+        }
+        self.header(first, remaining);
         self.out.extend_from_slice(&packet_id.to_be_bytes());
         self.out.extend(std::iter::repeat_n(0, properties));
-        self.out.extend(std::iter::repeat_n(code, filters));
+        self.out.extend(codes);
+        true
     }
 
     /// A PUBCOMP for a PUBREL whose identifier is not known.
@@ -190,6 +214,12 @@ fn variable(out: &mut Vec<u8>, mut value: usize) {
         }
         out.push(byte | 0x80);
     }
+}
+
+/// The length of a CONNACK with so many bytes of properties.
+fn connack_bytes(properties: usize) -> usize {
+    let remaining = 2 + variable_length(properties) + properties;
+    1 + variable_length(remaining) + remaining
 }
 
 fn variable_length(value: usize) -> usize {

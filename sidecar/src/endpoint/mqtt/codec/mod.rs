@@ -5,12 +5,14 @@
 
 mod connect;
 mod encode;
+mod filters;
 mod packet;
 mod properties;
 mod reader;
 
-pub use connect::{Connect, Will};
+pub use connect::{Connect, Will, refusal_version};
 pub use encode::{ConnAck, Encoder};
+pub use filters::Filters;
 pub use packet::{Frame, Packet, PacketType, Publish, frame};
 pub use properties::{Properties, Property};
 
@@ -50,7 +52,10 @@ pub enum Reason {
     PayloadFormatInvalid = 0x99,
     QosNotSupported = 0x9B,
     UseAnotherServer = 0x9C,
+    SharedSubscriptionsNotSupported = 0x9E,
     ConnectionRateExceeded = 0x9F,
+    SubscriptionIdentifiersNotSupported = 0xA1,
+    WildcardSubscriptionsNotSupported = 0xA2,
 }
 
 /// Bytes that are no MQTT packet, or one that is not allowed, with the reason code that the specification names.

@@ -2,7 +2,8 @@
 
 use std::num::NonZeroU16;
 
-use super::properties::{Place, Properties};
+use super::filters::Filters;
+use super::properties::{Place, Properties, Property};
 use super::reader::Reader;
 use super::{Connect, Malformed, Reason, Version};
 
@@ -80,15 +81,17 @@ pub enum Packet<'a> {
     },
     Subscribe {
         packet_id: NonZeroU16,
-        filters: usize,
+        filters: Filters<'a>,
     },
     Unsubscribe {
         packet_id: NonZeroU16,
-        filters: usize,
+        filters: Filters<'a>,
     },
     PingReq,
     Disconnect {
         reason: u8,
+        /// MQTT 5: takes the place of the interval in CONNECT.
+        session_expiry_seconds: Option<u32>,
     },
     Auth,
     /// PUBACK, PUBREC, PUBCOMP: answers to what we never send.
@@ -106,6 +109,9 @@ impl<'a> Packet<'a> {
         };
         let kind = packet_type(*first)?;
         let reader = Reader::new(body);
+        if version == Some(Version::V5) {
+            shortest_length(bytes, header)?;
+        }
         match (version, kind) {
             (None, PacketType::Connect) => {
                 Connect::decode(reader).map(|connect| Self::Connect(Box::new(connect)))
@@ -127,23 +133,22 @@ impl<'a> Packet<'a> {
             PacketType::Publish => Publish::decode(version, first, reader).map(Self::Publish),
             PacketType::PubRel => {
                 let packet_id = packet_id(&mut reader)?;
+                released(version, reader)?;
                 Ok(Self::PubRel { packet_id })
             }
             PacketType::Subscribe | PacketType::Unsubscribe => {
                 let packet_id = packet_id(&mut reader)?;
-                if version == Version::V5 {
-                    Properties::read(&mut reader, Place::Packet(kind))?;
-                }
-                let filters = filters(kind, reader)?;
+                let properties = match version {
+                    Version::V5 => Properties::read(&mut reader, Place::Packet(kind))?,
+                    Version::V3 => Properties::default(),
+                };
+                let filters = Filters::decode(version, kind, properties, reader)?;
                 Ok(match kind {
                     PacketType::Subscribe => Self::Subscribe { packet_id, filters },
                     _ => Self::Unsubscribe { packet_id, filters },
                 })
             }
-            PacketType::PingReq => match reader.is_empty() {
-                true => Ok(Self::PingReq),
-                false => Err(Malformed::packet("PINGREQ has a body")),
-            },
+            PacketType::PingReq => reader.end("PINGREQ has a body").map(|()| Self::PingReq),
             PacketType::Disconnect => Self::disconnect(version, reader),
             PacketType::Auth if version == Version::V3 => {
                 Err(Malformed::packet("AUTH is not a packet of 3.1.1"))
@@ -157,16 +162,23 @@ impl<'a> Packet<'a> {
 
     fn disconnect(version: Version, mut reader: Reader<'a>) -> Result<Self, Malformed> {
         if reader.is_empty() {
-            return Ok(Self::Disconnect { reason: 0 });
+            return Ok(Self::Disconnect { reason: 0, session_expiry_seconds: None });
         }
         if version == Version::V3 {
             return Err(Malformed::packet("DISCONNECT has a body"));
         }
         let reason = reader.u8()?;
-        if !reader.is_empty() {
-            Properties::read(&mut reader, Place::Packet(PacketType::Disconnect))?;
+        // [MQTT-3.14.2-1]
+        if !DISCONNECT_REASONS.contains(&reason) {
+            return Err(Malformed::protocol("a reason code that a client's DISCONNECT cannot have"));
         }
-        Ok(Self::Disconnect { reason })
+        let properties = optional_properties(&mut reader, PacketType::Disconnect)?;
+        reader.end("DISCONNECT is longer than its parts")?;
+        let session_expiry_seconds = properties.iter().find_map(|property| match property {
+            Property::SessionExpiryInterval(seconds) => Some(seconds),
+            _ => None,
+        });
+        Ok(Self::Disconnect { reason, session_expiry_seconds })
     }
 }
 
@@ -203,17 +215,36 @@ fn packet_id(reader: &mut Reader<'_>) -> Result<NonZeroU16, Malformed> {
     NonZeroU16::new(reader.u16()?).ok_or(Malformed::protocol("a packet identifier is 0"))
 }
 
-/// Counts the topic filters of SUBSCRIBE and UNSUBSCRIBE; at least one (`[MQTT-3.8.3-2]`, `[MQTT-3.10.3-2]`).
-fn filters(kind: PacketType, mut reader: Reader<'_>) -> Result<usize, Malformed> {
-    let mut count = 0;
-    while !reader.is_empty() {
-        reader.text()?;
-        if kind == PacketType::Subscribe && reader.u8()? & 0x03 == 3 {
-            return Err(Malformed::protocol("a subscription has QoS 3"));
-        }
-        count += 1;
+/// The reason codes of DISCONNECT (§3.14.2.1) that a client may send.
+const DISCONNECT_REASONS: [u8; 14] =
+    [0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99];
+
+/// Properties that are left out with their length when there are none and nothing follows (§3.6.2.2, §3.14.2.2).
+fn optional_properties<'a>(reader: &mut Reader<'a>, kind: PacketType) -> Result<Properties<'a>, Malformed> {
+    if reader.is_empty() {
+        return Ok(Properties::default());
     }
-    if count == 0 { Err(Malformed::protocol("no topic filter")) } else { Ok(count) }
+    Properties::read(reader, Place::Packet(kind))
+}
+
+/// What follows the identifier in a PUBREL: in MQTT 5 a reason code, success or 0x92, and properties.
+fn released(version: Version, mut reader: Reader<'_>) -> Result<(), Malformed> {
+    if version == Version::V5 && !reader.is_empty() {
+        // [MQTT-3.6.2-1]
+        if !matches!(reader.u8()?, 0x00 | 0x92) {
+            return Err(Malformed::protocol("a reason code that PUBREL cannot have"));
+        }
+        optional_properties(&mut reader, PacketType::PubRel)?;
+    }
+    reader.end("PUBREL is longer than its parts")
+}
+
+/// MQTT 5 wants Remaining Length in as few bytes as it takes (`[MQTT-1.5.5-1]`).
+fn shortest_length(bytes: &[u8], header: usize) -> Result<(), Malformed> {
+    if header > 2 && bytes.get(header - 1) == Some(&0) {
+        return Err(Malformed::packet("Remaining Length is longer than needed"));
+    }
+    Ok(())
 }
 
 /// The type in the first byte; the flags of all but PUBLISH are fixed (§2.1.3).
@@ -230,6 +261,7 @@ fn packet_type(first: u8) -> Result<PacketType, Malformed> {
         12 => (PacketType::PingReq, 0),
         14 => (PacketType::Disconnect, 0),
         15 => (PacketType::Auth, 0),
+        0 => return Err(Malformed::packet("packet type 0 is reserved")),
         _ => return Err(Malformed::protocol("a packet type that a client does not send")),
     };
     if first & 0x0F == flags { Ok(kind) } else { Err(Malformed::packet("reserved flags are set")) }

@@ -34,9 +34,12 @@ impl<'a> Property<'a> {
             0x01 => Self::PayloadFormatIndicator(boolean(reader)?),
             0x02 => Self::MessageExpiryInterval(reader.u32()?),
             0x03 => Self::ContentType(reader.text()?),
-            0x08 => Self::ResponseTopic(reader.text()?),
+            0x08 => Self::ResponseTopic(response_topic(reader)?),
             0x09 => Self::CorrelationData(reader.binary()?),
-            0x0B => Self::SubscriptionIdentifier(reader.variable()?),
+            0x0B => Self::SubscriptionIdentifier(match reader.variable()? {
+                0 => return Err(Malformed::protocol("a Subscription Identifier is 0")),
+                identifier => identifier,
+            }),
             0x11 => Self::SessionExpiryInterval(reader.u32()?),
             0x15 => Self::AuthenticationMethod(reader.text()?),
             0x16 => Self::AuthenticationData(reader.binary()?),
@@ -58,6 +61,15 @@ impl<'a> Property<'a> {
     }
 }
 
+/// A topic name, so without wildcards (`[MQTT-3.3.2-14]`) and not empty (`[MQTT-4.7.3-1]`).
+fn response_topic<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Malformed> {
+    let topic = reader.text()?;
+    if topic.is_empty() || topic.contains(['+', '#']) {
+        return Err(Malformed::protocol("Response Topic is empty or contains a wildcard"));
+    }
+    Ok(topic)
+}
+
 fn boolean(reader: &mut Reader<'_>) -> Result<u8, Malformed> {
     match reader.u8()? {
         value @ 0..=1 => Ok(value),
@@ -77,6 +89,18 @@ fn positive(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
 pub struct Properties<'a>(&'a [u8]);
 
 impl<'a> Properties<'a> {
+    /// Those that were taken from a packet before and kept as [`Properties::bytes`].
+    #[must_use]
+    pub fn kept(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// As they came, without their length in front.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// Takes the property length and the properties, and checks each: known, allowed in this packet, and at most once
     /// unless it is a User Property.
     pub(super) fn read(reader: &mut Reader<'a>, place: Place) -> Result<Self, Malformed> {
@@ -87,7 +111,7 @@ impl<'a> Properties<'a> {
         while !rest.is_empty() {
             let (id, property) = Property::read(&mut rest)?;
             if !place.allows(id) {
-                return Err(Malformed::protocol("a property that this packet cannot have"));
+                return Err(place.refuses(id));
             }
             let bit = 1_u64 << (id & 0x3F);
             if seen & bit != 0 && !matches!(property, Property::User(..)) {
@@ -130,6 +154,17 @@ pub(super) enum Place {
 }
 
 impl Place {
+    fn refuses(self, id: u8) -> Malformed {
+        match (self, id) {
+            // [MQTT-3.3.4-6]: it is a property of PUBLISH, but only a server sends it.
+            (Self::Packet(PacketType::Publish), 0x0B) => {
+                Malformed::protocol("a client's PUBLISH has a Subscription Identifier")
+            }
+            // §2.2.2.2
+            _ => Malformed::packet("a property that this packet cannot have"),
+        }
+    }
+
     /// Table 2-4 of the specification, for packets that a client sends.
     fn allows(self, id: u8) -> bool {
         let allowed: &[u8] = match self {

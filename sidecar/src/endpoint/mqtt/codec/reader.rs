@@ -17,6 +17,11 @@ impl<'a> Reader<'a> {
         self.0.is_empty()
     }
 
+    /// Demands that nothing is left.
+    pub(super) fn end(self, what: &'static str) -> Result<(), Malformed> {
+        if self.is_empty() { Ok(()) } else { Err(Malformed::packet(what)) }
+    }
+
     pub(super) fn rest(self) -> &'a [u8] {
         self.0
     }
