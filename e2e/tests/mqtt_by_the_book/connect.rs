@@ -289,3 +289,20 @@ fn a_client_that_comes_again_takes_the_place_of_its_connection() {
         assert_serves(&mut other, "another one");
     }
 }
+
+#[test]
+fn a_client_need_not_wait_for_its_connack() {
+    for version in BOTH {
+        let name = client_id();
+        let connect = Connect::new(version, &name).encode();
+        // More than may be held before it is let in.
+        let large = Publish::new(version, &topic_of(&name), &[b'x'; 100_000], 1).encode();
+        let mut raw = Raw::open_as(mqtt(), version);
+        raw.send(&[&connect[..], &large, &wire::PINGREQ].concat());
+        assert!(matches!(raw.packet(), Packet::ConnAck { code: 0, .. }));
+        let mut answers = [raw.packet(), raw.packet()];
+        answers.sort_by_key(|packet| *packet == Packet::PingResp);
+        assert!(matches!(answers[0], Packet::PubAck { id: 1, reason: 0, .. }), "{answers:?}");
+        assert_eq!(stored(&name).len(), 1);
+    }
+}

@@ -8,7 +8,7 @@ pub use lane::{Lane, LaneKey, Lanes};
 pub use record::{Headers, MessageId, Record};
 
 /// The place where a message was stored. Nothing outside this module and its children can make one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt {
     topic: &'static str,
     partition: i32,

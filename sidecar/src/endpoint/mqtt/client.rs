@@ -2,14 +2,17 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::MqttEndpoint;
+use super::clients::Seat;
 use super::codec::{ConnAck, Connect, Encoder, Malformed, Packet, Reason, Version, refusal_version};
 use super::end::End;
+use super::entry::{Entered, Entering, Hello, enter};
 use super::inbound::{CHUNK_BYTES, Flow, Taker};
 use super::outbound::Outbound;
-use super::session::{Session, TOPIC_ALIAS_MAXIMUM};
+use super::session::{Session, TOPIC_ALIAS_MAXIMUM, Welcome};
 use crate::budget::Reservation;
 use crate::endpoint::connections::Handle;
 use crate::ledger::{Account, Ending, Entry};
@@ -26,8 +29,12 @@ pub(super) struct Client {
     pub(super) key: LaneKey,
     pub(super) lane: Arc<Lane>,
     pub(super) entry: Entry,
-    /// None before CONNECT.
+    /// A CONNECT that is being looked at, and its version.
+    entering: Option<(Version, Entering)>,
+    /// None before CONNACK.
     pub(super) session: Option<Box<Session>>,
+    /// The hold on the client identifier.
+    pub(super) seat: Option<Seat>,
     /// What the session keeps: client identifier, Will and topic aliases.
     pub(super) kept: Option<Reservation>,
     /// PUBLISH packets above QoS 0 that have not been answered.
@@ -45,7 +52,9 @@ impl Client {
             key,
             lane,
             entry: Entry::default(),
+            entering: None,
             session: None,
+            seat: None,
             kept: None,
             unacknowledged: 0,
         }
@@ -110,46 +119,65 @@ impl Client {
         end.map_or(Ok(()), Err)
     }
 
+    /// Begins to let a client in; [`entered`](Self::entered) is called when that is done.
     fn connect(
         &mut self,
         connect: &Connect<'_>,
         outbound: &mut Outbound,
         handle: &Arc<Handle>,
     ) -> Result<(), End> {
-        let config = &self.endpoint.config;
         let kept = connect.kept_bytes() as u64;
-        let opened = Session::open(connect, config.maximum_qos).and_then(|welcome| {
+        let opened = Session::open(connect, self.endpoint.config.maximum_qos).and_then(|welcome| {
             let reservation = self.endpoint.intake.budget().reserve(kept).ok_or(Reason::ServerBusy)?;
             Ok((welcome, reservation))
         });
-        let mut encoder = Encoder::new(connect.version, outbound.buffer());
-        let (welcome, reservation) = match opened {
-            Ok(opened) => opened,
-            Err(reason) => {
-                encoder.connack_refused(reason);
-                return Err(End::silent("CONNECT was refused").without_will());
-            }
-        };
-        let assigned = welcome.assigned_client_id.then_some(&*welcome.session.client_id);
-        let told = encoder.connack(&ConnAck {
+        let (welcome, kept) = opened.map_err(|reason| refuse(connect.version, reason, outbound))?;
+        let Welcome { session, assigned_client_id, session_expires_now } = welcome;
+        let version = session.version;
+        let hello = Hello { session: Box::new(session), assigned_client_id, session_expires_now, kept };
+        let entering = enter(Arc::clone(&self.endpoint), hello, Arc::clone(handle));
+        self.entering = Some((version, Box::pin(entering)));
+        Ok(())
+    }
+
+    /// Polls an entry that is under way. Ready when there is none, or it is through.
+    pub(super) fn poll_entering(
+        &mut self,
+        outbound: &mut Outbound,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), End>> {
+        let Some((version, entering)) = &mut self.entering else { return Poll::Pending };
+        let entered = ready!(entering.as_mut().poll(context));
+        let version = *version;
+        self.entering = None;
+        Poll::Ready(match entered {
+            Ok(entered) => self.entered(entered, outbound),
+            Err(reason) => Err(refuse(version, reason, outbound)),
+        })
+    }
+
+    fn entered(&mut self, entered: Entered, outbound: &mut Outbound) -> Result<(), End> {
+        let Entered { hello, seat } = entered;
+        let Hello { session, assigned_client_id, session_expires_now, kept } = hello;
+        let config = &self.endpoint.config;
+        let told = Encoder::new(session.version, outbound.buffer()).connack(&ConnAck {
             maximum_qos: config.maximum_qos,
             receive_maximum: config.receive_maximum,
             maximum_packet_size: self.endpoint.limits.max_message_bytes,
             topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
-            session_expires_now: welcome.session_expires_now,
-            assigned_client_id: assigned,
-            room: welcome.session.largest_packet,
+            session_expires_now,
+            assigned_client_id: assigned_client_id.then_some(&*session.client_id),
+            room: session.largest_packet,
         });
         if !told {
-            let what = "a Maximum Packet Size that CONNACK does not fit";
-            if welcome.session.largest_packet >= REFUSING_CONNACK_BYTES {
-                encoder.connack_refused(Reason::ImplementationSpecific);
+            if session.largest_packet >= REFUSING_CONNACK_BYTES {
+                return Err(refuse(session.version, Reason::ImplementationSpecific, outbound));
             }
-            return Err(End::silent(what).without_will());
+            return Err(End::silent("CONNACK is larger than the client takes").without_will());
         }
-        self.endpoint.clients.enter(&welcome.session.client_id, handle);
-        self.session = Some(Box::new(welcome.session));
-        self.kept = Some(reservation);
+        self.session = Some(session);
+        self.seat = Some(seat);
+        self.kept = Some(kept);
         Ok(())
     }
 
@@ -158,6 +186,12 @@ impl Client {
         let fits = kept.as_mut().is_some_and(|kept| kept.grow_to(kept.bytes() + bytes as u64));
         if fits { Ok(()) } else { Err(End::told(Reason::ServerBusy, "no room for a topic alias")) }
     }
+}
+
+/// Says in CONNACK why a client is not let in.
+fn refuse(version: Version, reason: Reason, outbound: &mut Outbound) -> End {
+    Encoder::new(version, outbound.buffer()).connack_refused(reason);
+    End::silent("CONNECT was refused").without_will()
 }
 
 /// An answer that is larger than the client takes is not sent (`[MQTT-3.1.2-24]`).
@@ -178,6 +212,10 @@ pub(super) struct Turn<'c> {
 }
 
 impl Taker for Turn<'_> {
+    fn waits(&self) -> bool {
+        self.client.entering.is_some()
+    }
+
     fn max_packet_bytes(&self) -> usize {
         match self.client.session {
             Some(_) => self.client.endpoint.limits.max_message_bytes as usize,

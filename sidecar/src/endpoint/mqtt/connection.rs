@@ -85,7 +85,9 @@ impl Connection {
             if let Err(end) = turn {
                 break end;
             }
-            poll_fn(|context| self.poll_event(context)).await;
+            if let Err(end) = poll_fn(|context| self.poll_event(context)).await {
+                break end;
+            }
         };
         self.finish(end).await;
     }
@@ -177,16 +179,19 @@ impl Connection {
     }
 
     /// Waits until there is something to do.
-    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
         let known = self.leaving.then_some(Order::Leave);
         if self.place.handle().poll_order(known, context).is_ready() {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
+        }
+        if let Poll::Ready(entered) = self.client.poll_entering(&mut self.outbound, context) {
+            return Poll::Ready(entered);
         }
         if !self.outbound.is_full() && self.client.lane.poll_front(context).is_ready() {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
         if !self.outbound.is_empty() && self.stream.poll_write_ready(context).is_ready() {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
         if self.reading {
             match &mut self.full {
@@ -195,10 +200,10 @@ impl Connection {
                     if *announcement != Some(pod.announcements()) {
                         *announcement = Some(pod.register(context.waker()));
                         // Once more: what was given back before we asked is not announced again.
-                        return Poll::Ready(());
+                        return Poll::Ready(Ok(()));
                     }
                 }
-                None if self.stream.poll_read_ready(context).is_ready() => return Poll::Ready(()),
+                None if self.stream.poll_read_ready(context).is_ready() => return Poll::Ready(Ok(())),
                 None => {}
             }
         }
@@ -209,7 +214,7 @@ impl Connection {
         while self.timer.as_mut().poll(context).is_ready() {
             let deadline = self.deadline();
             if deadline <= Instant::now() {
-                return Poll::Ready(());
+                return Poll::Ready(Ok(()));
             }
             self.arm(deadline);
         }
@@ -236,7 +241,8 @@ impl Connection {
             let what = "Kafka did not confirm a message within the ack timeout";
             (arrived + ack_timeout, End::told(Reason::ServerBusy, what))
         });
-        let room = self.full.map(|(since, _)| {
+        // Before CONNACK reading waits for the entry, not for room.
+        let room = self.full.filter(|_| session.is_some()).map(|(since, _)| {
             (
                 since + ack_timeout,
                 End::told(Reason::ServerBusy, "no room for a message within the ack timeout"),
@@ -279,8 +285,8 @@ impl Connection {
             "an MQTT connection ended: {}",
             end.what
         );
+        client.seat = None;
         let will = client.session.take().and_then(|session| {
-            client.endpoint.clients.leave(&session.client_id, place.handle());
             let Session { will, client_id, .. } = *session;
             will.filter(|_| end.will).map(|will| (will, client_id))
         });

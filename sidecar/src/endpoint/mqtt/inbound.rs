@@ -29,6 +29,9 @@ thread_local! {
 
 /// Who takes packets.
 pub(super) trait Taker {
+    /// Whether nothing can be taken now, so that not even the length of the next packet can be judged.
+    fn waits(&self) -> bool;
+
     /// The largest packet that is taken now, in bytes.
     fn max_packet_bytes(&self) -> usize;
 
@@ -188,6 +191,9 @@ impl Inbound {
         let mut rest = bytes;
         self.wanted = 0;
         let outcome = loop {
+            if taker.waits() && !rest.is_empty() {
+                break Read::Full;
+            }
             match codec::frame(rest)? {
                 Frame::Packet { total, .. } if total > taker.max_packet_bytes() => {
                     let what = "a packet is larger than Maximum Packet Size";

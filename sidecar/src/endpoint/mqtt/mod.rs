@@ -1,9 +1,11 @@
 //! The MQTT endpoint: 3.1.1 and 5 over TCP, publishing only.
 
 mod client;
+mod clients;
 pub mod codec;
 mod connection;
 mod end;
+mod entry;
 mod headers;
 mod inbound;
 mod outbound;
@@ -14,18 +16,17 @@ mod will;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use penstock_crds::edge::{LimitsConfig, MqttConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::connections::{Connections, Handle, Order};
+use super::connections::Connections;
 use super::listener;
 use crate::intake::Intake;
+use clients::Clients;
 use connection::Connection;
 
 /// What all connections of an MQTT endpoint share.
@@ -69,27 +70,8 @@ impl MqttEndpoint {
     }
 }
 
-/// The connected clients by identifier: one connection each (`[MQTT-3.1.4-3]`).
-#[derive(Debug, Default)]
-struct Clients(Mutex<HashMap<Box<str>, Arc<Handle>>>);
-
-impl Clients {
-    /// Notes a client, and sends away the connection that had its identifier.
-    fn enter(&self, client_id: &str, handle: &Arc<Handle>) {
-        let before = self.0.lock().insert(client_id.into(), Arc::clone(handle));
-        if let Some(before) = before {
-            before.order(Order::TakenOver);
-        }
-    }
-
-    /// Forgets a client, unless another connection has taken its place.
-    fn leave(&self, client_id: &str, handle: &Arc<Handle>) {
-        let mut clients = self.0.lock();
-        if clients.get(client_id).is_some_and(|inside| Arc::ptr_eq(inside, handle)) {
-            clients.remove(client_id);
-        }
-        if clients.is_empty() {
-            clients.shrink_to_fit();
-        }
+impl std::fmt::Debug for MqttEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MqttEndpoint").field("name", &self.intake.ledger().name()).finish_non_exhaustive()
     }
 }

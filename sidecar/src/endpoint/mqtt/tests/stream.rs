@@ -34,6 +34,10 @@ struct Notes {
 }
 
 impl Taker for Notes {
+    fn waits(&self) -> bool {
+        false
+    }
+
     fn max_packet_bytes(&self) -> usize {
         LARGEST
     }
