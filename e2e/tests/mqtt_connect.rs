@@ -121,7 +121,7 @@ fn qos_2_is_refused_by_the_book() {
 #[test]
 fn a_subscription_is_answered_with_a_failure_code() {
     let (sidecar, _) = sidecar("subscribe", |pipeline| pipeline);
-    for (version, code) in [(Version::V311, 0x80), (Version::V5, 0x83)] {
+    for (version, code) in [(Version::V311, 0x80), (Version::V5, 0xA2)] {
         let mut raw = Raw::mqtt(sidecar.mqtt(), version, "sub");
         raw.send(&wire::subscribe(version, 9, "a/#"));
         assert_eq!(raw.packet(), Packet::SubAck { id: 9, codes: vec![code] });

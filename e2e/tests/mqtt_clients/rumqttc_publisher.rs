@@ -55,18 +55,19 @@ struct Progress<'a> {
     sent: HashMap<u16, u64>,
     answered: Vec<(u64, Option<Receipt>)>,
     connects: u32,
+    is_connected: bool,
 }
 
 impl<'a> Progress<'a> {
     fn new(script: &'a Script) -> Self {
         let waiting = (0..script.count).collect();
         let (handed, sent, answered) = (VecDeque::new(), HashMap::new(), Vec::new());
-        Self { script, waiting, handed, sent, answered, connects: 0 }
+        Self { script, waiting, handed, sent, answered, connects: 0, is_connected: false }
     }
 
     /// Hands the client what it takes.
     fn hand(&mut self, publish: impl Fn(String) -> bool) {
-        while let Some(&number) = self.waiting.front() {
+        while let Some(&number) = self.waiting.front().filter(|_| self.is_connected) {
             if self.handed.len() >= QUEUE || !publish(self.script.payload(number)) {
                 return;
             }
@@ -79,6 +80,7 @@ impl<'a> Progress<'a> {
     /// send that again.
     fn connected(&mut self, session_present: bool) {
         self.connects += 1;
+        self.is_connected = true;
         if !session_present {
             let mut again: Vec<u64> = self.sent.drain().map(|(_, number)| number).collect();
             again.extend(self.handed.drain(..));
@@ -87,6 +89,12 @@ impl<'a> Progress<'a> {
                 self.waiting.push_front(number);
             }
         }
+    }
+
+    /// The connection is lost. What the client is handed now would outlive what it throws away.
+    fn lost(&mut self) {
+        self.is_connected = false;
+        thread::sleep(RETRY);
     }
 
     /// The client has written a PUBLISH. One that it writes again has its identifier already.
@@ -131,7 +139,7 @@ fn three(script: &Script) -> Answers {
             Ok(Ok(Event::Incoming(Packet::PubComp(ack)))) => progress.answered(ack.pkid, None),
             Ok(Ok(Event::Outgoing(Outgoing::Disconnect))) | Err(_) => break,
             Ok(Err(_)) if leaving => break,
-            Ok(Err(_)) => thread::sleep(RETRY),
+            Ok(Err(_)) => progress.lost(),
             Ok(Ok(_)) => {}
         }
         if progress.is_done() && !leaving {
@@ -166,7 +174,7 @@ fn five(script: &Script) -> Answers {
             Ok(Ok(Event::Incoming(Packet::PubComp(ack)))) => progress.answered(ack.pkid, None),
             Ok(Ok(Event::Outgoing(Outgoing::Disconnect))) | Err(_) => break,
             Ok(Err(_)) if leaving => break,
-            Ok(Err(_)) => thread::sleep(RETRY),
+            Ok(Err(_)) => progress.lost(),
             Ok(Ok(_)) => {}
         }
         if progress.is_done() && !leaving {
