@@ -245,7 +245,7 @@ impl Client<'_> {
                 let advance = |flight: &mut InFlight| {
                     if refused { flight.finish(id) } else { flight.release(id) }
                 };
-                let Some(index) = self.answered("PUBREC", id, advance) else { return None };
+                let index = self.answered("PUBREC", id, advance)?;
                 self.note(index, reason, &properties);
                 if refused {
                     self.signals.completed.fetch_add(1, Relaxed);

@@ -43,7 +43,7 @@ impl Taker for Notes {
     }
 
     fn take(&mut self, packet: &[u8], _arrived: Instant) -> Result<Flow, End> {
-        let turn = self.refuse_every > 0 && (self.packets.len() + 1) % self.refuse_every == 0;
+        let turn = self.refuse_every > 0 && (self.packets.len() + 1).is_multiple_of(self.refuse_every);
         if turn && !self.refused {
             self.refused = true;
             self.refusals += 1;
