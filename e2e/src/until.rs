@@ -12,13 +12,20 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// # Panics
 /// When `deadline` has passed, with `what`.
 #[track_caller]
-pub fn until<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, deadline: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    within(deadline, condition).unwrap_or_else(|| panic!("{what}: not within {deadline:?}"))
+}
+
+/// Asks `condition` until it yields a value; none when `deadline` has passed.
+pub fn within<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let started = Instant::now();
     loop {
         if let Some(value) = condition() {
-            return value;
+            return Some(value);
         }
-        assert!(started.elapsed() < deadline, "{what}: not within {deadline:?}");
+        if started.elapsed() >= deadline {
+            return None;
+        }
         pause(Duration::from_millis(20));
     }
 }

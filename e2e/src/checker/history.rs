@@ -107,6 +107,19 @@ impl History {
         self.messages.iter().filter(|message| matches!(message.outcome, Outcome::Refused(_))).count()
     }
 
+    /// Which messages have no final answer, and how the last connections of their clients ended; a few of each.
+    pub fn unanswered(&self) -> String {
+        const FEW: usize = 8;
+        let open: Vec<_> = self.messages.iter().filter(|message| message.outcome == Outcome::Open).collect();
+        let messages: Vec<_> = open.iter().take(FEW).map(ToString::to_string).collect();
+        let mine = |close: &&Close| open.iter().any(|message| message.client == close.client);
+        let closes: Vec<_> = self.closes.iter().rev().filter(mine).take(FEW).map(Close::to_string).collect();
+        let (count, irregular) = (open.len(), &self.irregular);
+        format!(
+            "{count} messages, such as {messages:?}; their clients' connections ended last with {closes:?}; {irregular:?}"
+        )
+    }
+
     /// Takes in what another generator noted.
     pub fn merge(&mut self, other: History) {
         self.messages.extend(other.messages);
@@ -114,6 +127,13 @@ impl History {
         self.transient.extend(other.transient);
         self.forgotten_sessions.extend(other.forgotten_sessions);
         self.irregular.extend(other.irregular);
+    }
+}
+
+impl fmt::Display for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { client, reason, unacknowledged, at } = self;
+        write!(f, "client {client}: {reason:#04x?}, {unacknowledged} unanswered, {:?} ago", at.elapsed())
     }
 }
 

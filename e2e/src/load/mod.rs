@@ -20,7 +20,7 @@ use self::wire::Version;
 use crate::checker::{History, Message, Outcome};
 use crate::place::Place;
 use crate::runtime;
-use crate::until::{SOON, until};
+use crate::until::{SOON, until, within};
 
 /// What clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,13 +270,14 @@ impl Load {
     /// Sends nothing new, waits until every message sent has its final answer, and returns what happened.
     ///
     /// # Panics
-    /// When some have none after `deadline`.
+    /// When some have none after `deadline`; says which, and how their clients' connections ended.
     #[track_caller]
     pub fn finish(mut self, deadline: Duration) -> History {
         self.signals.finish.store(true, Ordering::Relaxed);
-        until("a final answer to every message", deadline, || {
-            self.clients.iter().all(JoinHandle::is_finished).then_some(())
-        });
+        if within(deadline, || self.clients.iter().all(JoinHandle::is_finished).then_some(())).is_none() {
+            let history = self.abandon();
+            panic!("no final answer to every message within {deadline:?}: {}", history.unanswered());
+        }
         self.collect()
     }
 
