@@ -77,7 +77,7 @@ grep -q 'received PUBACK (Mid: 1, RC:0)' "$folder/mosquitto" || fail "mosquitto_
 
 say "Three more with an MQTT 5 client that shows what PUBACK carries: the receipts"
 "$python" "$here/clients/paho_publish.py" 127.0.0.1 "$mqtt" 5 v1/demo/meter-3/telemetry "$run" 3 >"$folder/paho"
-"$python" -c 'import json, sys; [print("PUBACK", answer["mid"], answer["receipt"]) for answer in json.load(sys.stdin)["acknowledged"]]' \
+"$python" -c 'import json, sys; [print("PUBACK", answer["number"], answer["receipt"]) for answer in json.load(sys.stdin)["acknowledged"]]' \
   <"$folder/paho"
 
 say "What the receipts say, and what is in the log there"
