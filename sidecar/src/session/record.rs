@@ -1,7 +1,7 @@
 //! What a store keeps of one session, and all that may be done to it.
 //!
-//! Pure: the memory store runs this code, the model checker checks it, and the scripts in Redis do the same, which a
-//! test compares. A store holds a record or none for each client identifier; every operation is atomic.
+//! Pure, and run by the model checker; no endpoint uses it yet. A store holds a record or none for each client
+//! identifier; every operation is atomic.
 //!
 //! Two rules carry the rest. Only the owner writes: it shows its [`Fence`], and a takeover sets a new one. And a store
 //! may forget: each operation names the [`Epoch`] of the server it talks to, and what was written under another epoch

@@ -140,7 +140,7 @@ impl Client {
         Ok(())
     }
 
-    /// Polls an entry that is under way. Ready when there is none, or it is through.
+    /// Polls an entry that is under way. Ready when it is through, pending also when there is none.
     pub(super) fn poll_entering(
         &mut self,
         outbound: &mut Outbound,
@@ -223,14 +223,13 @@ impl Taker for Turn<'_> {
         }
     }
 
-    fn take(&mut self, packet: &[u8], arrived: Instant) -> Result<Flow, End> {
+    fn take(&mut self, bytes: &[u8], arrived: Instant) -> Result<Flow, End> {
         let Self { client, outbound, handle, now } = self;
         // What is answered at once needs room among the answers.
         if outbound.is_full() {
             return Ok(Flow::Full);
         }
         let version = client.session.as_ref().map(|session| session.version);
-        let bytes = packet;
         let packet = match Packet::decode(version, bytes) {
             Ok(packet) => packet,
             Err(malformed) => {

@@ -1,12 +1,13 @@
-//! What a message's properties become on its record.
+//! What a message's properties say to intake, and what they become on its record.
 
 use std::io::Write as _;
+use std::time::Duration;
 
-use super::codec::{Properties, Property};
+use super::codec::{Properties, Property, Reason};
 use crate::intake::SenderHeaders;
 
 /// The longest id that a sender may give a message, in bytes.
-pub(super) const MAX_ID_BYTES: usize = 256;
+const MAX_ID_BYTES: usize = 256;
 
 /// Puts on the record what the sender said, in its order (`[MQTT-3.3.2-18]`): user properties under their names, content
 /// type, what requests and responses need, and RETAIN, which has no effect here. `expiry_seconds` is what is left of the
@@ -44,5 +45,49 @@ pub(super) fn write(
         let _ = write!(rest, "{seconds}");
         let length = 10 - rest.len();
         headers.mqtt("mqtt-message-expiry-interval", digits.get(..length).unwrap_or_default());
+    }
+}
+
+/// What the properties of a PUBLISH or a Will say to intake.
+pub(super) struct Said<'a> {
+    pub(super) alias: Option<u16>,
+    pub(super) id: Option<&'a str>,
+    /// Message Expiry Interval in seconds.
+    pub(super) expiry: Option<u32>,
+    /// The payload says that it is UTF-8.
+    is_text: bool,
+}
+
+impl<'a> Said<'a> {
+    pub(super) fn of(properties: Properties<'a>) -> Self {
+        let mut said = Self { alias: None, id: None, expiry: None, is_text: false };
+        if properties.is_empty() {
+            return said;
+        }
+        for property in properties.iter() {
+            match property {
+                Property::TopicAlias(alias) => said.alias = Some(alias),
+                Property::MessageExpiryInterval(seconds) => said.expiry = Some(seconds),
+                Property::PayloadFormatIndicator(1) => said.is_text = true,
+                Property::User("ce-id", id) if (1..=MAX_ID_BYTES).contains(&id.len()) => said.id = Some(id),
+                _ => {}
+            }
+        }
+        said
+    }
+
+    /// Why intake is not even asked: the message is older than it may get, or not what it says it is. Both are judged
+    /// here and nowhere later (MQTT 5 §3.3.2.3.2, §3.3.2.3.3).
+    pub(super) fn unfit(&self, payload: &[u8], waited: Duration) -> Option<Reason> {
+        if self.expiry.is_some_and(|seconds| waited > Duration::from_secs(seconds.into())) {
+            return Some(Reason::ImplementationSpecific);
+        }
+        (self.is_text && std::str::from_utf8(payload).is_err()).then_some(Reason::PayloadFormatInvalid)
+    }
+
+    /// The seconds that a message has left which has waited here (`[MQTT-3.3.2-6]`).
+    pub(super) fn left(&self, waited: Duration) -> Option<u32> {
+        let waited = u32::try_from(waited.as_secs()).unwrap_or(u32::MAX);
+        self.expiry.map(|seconds| seconds.saturating_sub(waited))
     }
 }

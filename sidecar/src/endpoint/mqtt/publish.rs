@@ -1,11 +1,11 @@
 //! A PUBLISH on its way to intake, and what is answered if it does not get there.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::client::Client;
-use super::codec::{Property, Publish, Reason, Version};
+use super::codec::{Publish, Reason, Version};
 use super::end::End;
-use super::headers::{self, MAX_ID_BYTES};
+use super::headers::{self, Said};
 use super::inbound::Flow;
 use crate::intake::router::Sender;
 use crate::intake::{Arrival, Refusal, SenderHeaders};
@@ -41,7 +41,7 @@ impl Client {
         if bytes >= endpoint.limits.max_in_flight_bytes_per_connection {
             return Ok(Flow::Full);
         }
-        let said = Said::of(publish);
+        let said = Said::of(publish.properties);
         let version = session.version;
         let (topic, client_id) =
             session.topic(publish.topic, said.alias, |bytes| Self::keep_more(kept, bytes))?;
@@ -99,49 +99,5 @@ fn verdict(refusal: &Refusal) -> (Outcome, Reason) {
         Refusal::NoRoute | Refusal::UncleanCapture => (Outcome::Refused, Reason::TopicNameInvalid),
         Refusal::Schema(_) => (Outcome::Refused, Reason::PayloadFormatInvalid),
         Refusal::TooLarge { .. } => (Outcome::Refused, Reason::ImplementationSpecific),
-    }
-}
-
-/// What a PUBLISH's properties say to intake.
-struct Said<'a> {
-    alias: Option<u16>,
-    id: Option<&'a str>,
-    /// Message Expiry Interval in seconds.
-    expiry: Option<u32>,
-    /// The payload says that it is UTF-8.
-    is_text: bool,
-}
-
-impl<'a> Said<'a> {
-    fn of(publish: &Publish<'a>) -> Self {
-        let mut said = Self { alias: None, id: None, expiry: None, is_text: false };
-        if publish.properties.is_empty() {
-            return said;
-        }
-        for property in publish.properties.iter() {
-            match property {
-                Property::TopicAlias(alias) => said.alias = Some(alias),
-                Property::MessageExpiryInterval(seconds) => said.expiry = Some(seconds),
-                Property::PayloadFormatIndicator(1) => said.is_text = true,
-                Property::User("ce-id", id) if (1..=MAX_ID_BYTES).contains(&id.len()) => said.id = Some(id),
-                _ => {}
-            }
-        }
-        said
-    }
-
-    /// Why intake is not even asked: the message is older than it may get, or not what it says it is. Both are judged
-    /// here and nowhere later (MQTT 5 §3.3.2.3.2, §3.3.2.3.3).
-    fn unfit(&self, payload: &[u8], waited: Duration) -> Option<Reason> {
-        if self.expiry.is_some_and(|seconds| waited > Duration::from_secs(seconds.into())) {
-            return Some(Reason::ImplementationSpecific);
-        }
-        (self.is_text && std::str::from_utf8(payload).is_err()).then_some(Reason::PayloadFormatInvalid)
-    }
-
-    /// The seconds that a message has left which has waited here (`[MQTT-3.3.2-6]`).
-    fn left(&self, waited: Duration) -> Option<u32> {
-        let waited = u32::try_from(waited.as_secs()).unwrap_or(u32::MAX);
-        self.expiry.map(|seconds| seconds.saturating_sub(waited))
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::MqttEndpoint;
-use super::codec::{Properties, Property, Will};
-use super::headers::{self, MAX_ID_BYTES};
+use super::codec::{Properties, Will};
+use super::headers::{self, Said};
 use crate::intake::router::Sender;
 use crate::intake::{Arrival, Refusal, SenderHeaders};
 use crate::ledger::{Account, Ending, Entry};
@@ -48,27 +48,20 @@ impl StoredWill {
         let mut entry = Entry::default();
         entry.receive();
         let properties = Properties::kept(&self.properties);
-        // Its life begins with its publication (MQTT 5 §3.1.3.2.4).
-        let expiry = properties.iter().find_map(|property| match property {
-            Property::MessageExpiryInterval(seconds) => Some(seconds),
-            _ => None,
-        });
-        let id = properties.iter().find_map(|property| match property {
-            Property::User("ce-id", id) if (1..=MAX_ID_BYTES).contains(&id.len()) => Some(id),
-            _ => None,
-        });
+        let said = Said::of(properties);
         let arrival = Arrival {
             address: &self.topic,
             subject: &self.topic,
             payload: &self.payload,
-            id,
+            id: said.id,
             sender: Sender { client_id: &client_id, source: &source },
             arrived: Instant::now(),
             tag: 0,
             dead_letter: true,
         };
+        // Its life begins with its publication (MQTT 5 §3.1.3.2.4).
         let headers =
-            |headers: &mut SenderHeaders<'_>| headers::write(self.retain, properties, expiry, headers);
+            |headers: &mut SenderHeaders<'_>| headers::write(self.retain, properties, said.expiry, headers);
         let given_up = if self.qos == 0 { Ending::Dropped } else { Ending::Abandoned };
         match intake.admit(key, &lane, &arrival, headers) {
             Ok(()) => {

@@ -213,8 +213,7 @@ impl World {
                 self.late.remove(index);
             }
             Step::ConnectionLost => self.client_is_cut_off(),
-            Step::PodKilled { pod } => self.killed(pod),
-            Step::StoreSilent { pod } => self.killed_connection(pod),
+            Step::PodKilled { pod } | Step::StoreSilent { pod } => self.killed_connection(pod),
             Step::StoreForgetsTail { index } => {
                 let past = self.past[index].clone();
                 self.forget(past, true);
@@ -400,10 +399,6 @@ impl World {
         if self.client.pod == Some(pod) {
             self.client_is_cut_off();
         }
-    }
-
-    fn killed(&mut self, pod: usize) {
-        self.killed_connection(pod);
     }
 
     fn abandon(&mut self, connection: Connection) {
