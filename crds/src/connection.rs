@@ -33,6 +33,12 @@ pub fn settings<E>(
     if let Some(ca) = kafka.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
         settings.push(("ssl.ca.pem", secret("spec.kafka.tls.ca", ca)?));
     }
+    if let Some(shown) = kafka.tls.as_ref().and_then(|tls| tls.certificate.as_ref()) {
+        settings.extend([
+            ("ssl.certificate.pem", secret("spec.kafka.tls.certificateSecret", &shown.chain)?),
+            ("ssl.key.pem", secret("spec.kafka.tls.certificateSecret", &shown.key)?),
+        ]);
+    }
     if let Some(authentication) = &kafka.authentication {
         let mechanism = match authentication.mechanism {
             SaslMechanism::Plain => "PLAIN",
@@ -53,7 +59,7 @@ pub fn settings<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::{Compression, KafkaAuthentication, KafkaTls};
+    use crate::edge::{Compression, KafkaAuthentication, KafkaCertificate, KafkaTls};
 
     fn kafka() -> KafkaConfig {
         KafkaConfig {
@@ -80,7 +86,14 @@ mod tests {
     #[test]
     fn tls_and_sasl_take_what_the_references_hold() {
         let mut kafka = kafka();
-        kafka.tls = Some(KafkaTls { ca: Some(ReferencePath("secrets/ca/ca.crt".to_owned())) });
+        let path = |path: &str| ReferencePath(path.to_owned());
+        kafka.tls = Some(KafkaTls {
+            ca: Some(path("secrets/ca/ca.crt")),
+            certificate: Some(KafkaCertificate {
+                chain: path("secrets/own/tls.crt"),
+                key: path("secrets/own/tls.key"),
+            }),
+        });
         kafka.authentication = Some(KafkaAuthentication {
             mechanism: SaslMechanism::ScramSha512,
             username: "u".to_owned(),
@@ -90,6 +103,8 @@ mod tests {
         let found = settings(&kafka, read).unwrap();
         assert_eq!(value(&found, "security.protocol").as_deref(), Some("sasl_ssl"));
         assert_eq!(value(&found, "ssl.ca.pem").as_deref(), Some("[secrets/ca/ca.crt]\r\n"));
+        assert_eq!(value(&found, "ssl.certificate.pem").as_deref(), Some("[secrets/own/tls.crt]\r\n"));
+        assert_eq!(value(&found, "ssl.key.pem").as_deref(), Some("[secrets/own/tls.key]\r\n"));
         assert_eq!(value(&found, "sasl.password").as_deref(), Some("[secrets/user/password]"));
         let failed = settings(&kafka, |field, _| Err(field));
         assert_eq!(failed, Err("spec.kafka.tls.ca"));

@@ -5,8 +5,10 @@
 //! clock, no runtime.
 
 pub mod admission;
+pub mod cidr;
 pub mod connection;
 pub mod edge;
+pub mod identity;
 pub mod manifest;
 pub mod pattern;
 pub mod pipeline;

@@ -1,16 +1,21 @@
 //! From a pipeline to the [`EdgeConfig`] of its sidecars: every default filled in, every reference a file.
 
+mod sessions;
+
 use crate::edge::{
-    Compression, DeliveryConfig, DrainConfig, EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig,
-    KafkaAuthentication, KafkaConfig, KafkaTls, LimitsConfig, MqttConfig, PipelineName, ProtocolConfig,
-    RouteConfig, SourceConfig, TopicConfig,
+    AuthenticationConfig, AuthenticationMethodConfig, ClientAuth, Compression, DeliveryConfig, DrainConfig,
+    EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig, JwtConfig, KafkaAuthentication,
+    KafkaCertificate, KafkaConfig, KafkaTls, LimitsConfig, MqttConfig, PipelineName, ProtocolConfig,
+    ProxyProtocolConfig, RouteConfig, SourceConfig, TlsConfig, TlsVersion, TopicConfig, WILL_GRACE_SECONDS,
 };
 use crate::pipeline::{
-    EndpointSpec, ExposureType, IngestPipeline, IngestPipelineSpec, JsonSchemaSource, Kafka, Protocol, Qos,
-    RouteSpec, TopicSpec,
+    AuthenticationMethod, EndpointAuthentication, EndpointSpec, EndpointTls, ExposureType, IngestPipeline,
+    IngestPipelineSpec, JsonSchemaSource, Kafka, Protocol, Qos, RouteSpec, TopicSpec,
 };
 use crate::problem::Problem;
 use crate::validate::{Budgets, base_path, validate};
+
+pub(crate) use sessions::redis_address;
 
 /// The port of probes, metrics and ledger (that of Prometheus exporters of `OpenTelemetry`). No endpoint may have it.
 pub const ADMIN_PORT: u16 = 9_464;
@@ -47,6 +52,7 @@ pub fn resolve(pipeline: &IngestPipeline) -> Result<EdgeConfig, Vec<Problem>> {
             ack_timeout_seconds: bounded(delivery.ack_timeout_seconds.unwrap_or(10)),
             dead_letter_topic: delivery.dead_letter.map(|dead_letter| dead_letter.topic),
         },
+        sessions: sessions::resolve(spec.sessions.as_ref()),
         drain: DrainConfig {
             accept_seconds: bounded(drain.accept_seconds.unwrap_or(5)),
             client_seconds: bounded(drain.client_seconds.unwrap_or(30)),
@@ -79,7 +85,13 @@ fn kafka(kafka: &Kafka) -> KafkaConfig {
     let producer = kafka.producer.clone().unwrap_or_default();
     KafkaConfig {
         bootstrap_servers: kafka.bootstrap_servers.clone(),
-        tls: kafka.tls.as_ref().map(|tls| KafkaTls { ca: tls.ca.as_ref().map(|ca| ca.path()) }),
+        tls: kafka.tls.as_ref().map(|tls| KafkaTls {
+            ca: tls.ca.as_ref().map(|ca| ca.path()),
+            certificate: tls.certificate_secret.as_ref().map(|secret| KafkaCertificate {
+                chain: secret.path("tls.crt"),
+                key: secret.path("tls.key"),
+            }),
+        }),
         authentication: kafka.authentication.as_ref().map(|authentication| {
             let (mechanism, credentials) = authentication.parts();
             KafkaAuthentication {
@@ -109,10 +121,16 @@ fn endpoint(endpoint: &EndpointSpec, pod: i64) -> Result<EndpointConfig, Problem
         Protocol::Mqtt(mqtt) => ProtocolConfig::Mqtt(MqttConfig {
             maximum_qos: match mqtt.maximum_qos {
                 Some(Qos::AtMostOnce) => 0,
-                None | Some(Qos::AtLeastOnce) => 1,
-                Some(Qos::ExactlyOnce) => 2,
+                Some(Qos::AtLeastOnce) => 1,
+                None | Some(Qos::ExactlyOnce) => 2,
             },
             receive_maximum: bounded(mqtt.receive_maximum.unwrap_or(1_024)),
+            session_expiry_seconds: bounded(mqtt.session_expiry_seconds.unwrap_or(0)),
+            will_grace_seconds: mqtt.will_grace_seconds.map_or(WILL_GRACE_SECONDS, bounded),
+            web_socket_path: mqtt
+                .web_socket
+                .as_ref()
+                .map(|web_socket| web_socket.path.clone().unwrap_or_else(|| "/mqtt".to_owned())),
         }),
         Protocol::Http(http) => {
             let base_path = base_path(http.base_path.as_deref().unwrap_or("/"))
@@ -140,8 +158,48 @@ fn endpoint(endpoint: &EndpointSpec, pod: i64) -> Result<EndpointConfig, Problem
             max_in_flight_bytes: bounded(budgets.endpoint),
             max_in_flight_messages: bounded(limits.max_in_flight_messages.unwrap_or(100_000)),
             max_in_flight_bytes_per_connection: bounded(budgets.connection),
+            max_connections_per_second: limits.max_connections_per_second.map(bounded),
         },
+        tls: endpoint.tls.as_ref().map(tls),
+        proxy_protocol: endpoint
+            .proxy_protocol
+            .as_ref()
+            .map(|proxy| ProxyProtocolConfig { trusted_sources: proxy.trusted_sources.clone() }),
+        authentication: endpoint.authentication.as_ref().map(authentication),
     })
+}
+
+fn tls(tls: &EndpointTls) -> TlsConfig {
+    let client_auth = tls.client_auth.unwrap_or(ClientAuth::None);
+    let ca = tls.client_ca_secret.as_ref().filter(|_| client_auth != ClientAuth::None);
+    TlsConfig {
+        certificate: tls.certificate_secret.path("tls.crt"),
+        key: tls.certificate_secret.path("tls.key"),
+        client_auth,
+        client_ca: ca.map(|ca| ca.path()),
+        minimum_version: tls.minimum_version.unwrap_or(TlsVersion::Tls12),
+    }
+}
+
+/// How senders of an endpoint prove who they are.
+#[must_use]
+pub fn authentication(authentication: &EndpointAuthentication) -> AuthenticationConfig {
+    let method = match &authentication.method {
+        AuthenticationMethod::Basic(basic) => AuthenticationMethodConfig::Basic(basic.users_secret.path()),
+        AuthenticationMethod::Token(token) => AuthenticationMethodConfig::Token(token.tokens_secret.path()),
+        AuthenticationMethod::Jwt(jwt) => AuthenticationMethodConfig::Jwt(JwtConfig {
+            jwks: jwt.jwks.path(),
+            algorithms: jwt.algorithms.clone(),
+            audience: jwt.audience.clone(),
+            issuer: jwt.issuer.clone(),
+            leeway_seconds: bounded(jwt.leeway_seconds.unwrap_or(30)),
+            identity_claim: jwt.identity_claim.clone().unwrap_or_else(|| "sub".to_owned()),
+        }),
+        AuthenticationMethod::ClientCertificate(certificate) => {
+            AuthenticationMethodConfig::ClientCertificate(certificate.identity)
+        }
+    };
+    AuthenticationConfig { method, client_id: authentication.client_id.clone() }
 }
 
 fn route(route: &RouteSpec) -> RouteConfig {
@@ -157,6 +215,7 @@ fn route(route: &RouteSpec) -> RouteConfig {
             .collect(),
         topic: route.to.topic.clone(),
         key: route.key.clone(),
+        allow: route.allow.clone().unwrap_or_default(),
         event_time_pointer: route.event_time.as_ref().map(|event_time| event_time.json_pointer.clone()),
         json_schema: route.validation.as_ref().map(|validation| match &validation.json_schema {
             JsonSchemaSource::ConfigMap(reference) => reference.path(),

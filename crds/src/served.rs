@@ -39,48 +39,6 @@ pub const UNSERVED: &[Unserved] = &[
         },
     },
     Unserved {
-        field: "spec.endpoints[].tls",
-        what: "TLS on endpoints is",
-        advice: "end TLS in front of the endpoint, and leave tls out",
-        asked: |pipeline| endpoints(pipeline, "tls", |endpoint| endpoint.tls.is_some()),
-    },
-    Unserved {
-        field: "spec.endpoints[].authentication",
-        what: "authentication on endpoints is",
-        advice: "let only those reach the endpoint who may send, and leave authentication out",
-        asked: |pipeline| endpoints(pipeline, "authentication", |endpoint| endpoint.authentication.is_some()),
-    },
-    Unserved {
-        field: "spec.endpoints[].mqtt.maximumQoS",
-        what: "QoS 2 (ExactlyOnce) is",
-        advice: "use AtLeastOnce",
-        asked: |pipeline| {
-            endpoints(
-                pipeline,
-                "mqtt.maximumQoS",
-                |endpoint| matches!(&endpoint.protocol, Protocol::Mqtt(mqtt) if mqtt.maximum_qos == Some(Qos::ExactlyOnce)),
-            )
-        },
-    },
-    Unserved {
-        field: "spec.endpoints[].mqtt.sessionExpirySeconds",
-        what: "a session that outlives its connection is",
-        advice: "leave it out, or set 0",
-        asked: |pipeline| {
-            endpoints(
-                pipeline,
-                "mqtt.sessionExpirySeconds",
-                |endpoint| matches!(&endpoint.protocol, Protocol::Mqtt(mqtt) if mqtt.session_expiry_seconds.is_some_and(|s| s > 0)),
-            )
-        },
-    },
-    Unserved {
-        field: "spec.sessions",
-        what: "a session store is",
-        advice: "leave sessions out",
-        asked: |pipeline| once(pipeline.spec.sessions.is_some(), "spec.sessions"),
-    },
-    Unserved {
         field: "spec.delivery.qos",
         what: "delivery.qos ExactlyOnce is",
         advice: "use AtLeastOnce",

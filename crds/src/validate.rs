@@ -1,5 +1,6 @@
 //! What is wrong with a pipeline beyond schema and CEL: patterns, captures, keys, ports, budgets.
 
+mod authentication;
 mod limits;
 mod pods;
 mod routes;
@@ -7,9 +8,10 @@ mod routes;
 use std::collections::HashMap;
 
 use crate::admission;
-use crate::pipeline::{IngestPipeline, IngestPipelineSpec, Protocol};
+use crate::cidr::Range;
+use crate::pipeline::{IngestPipeline, IngestPipelineSpec, Protocol, RedisServers, Sessions};
 use crate::problem::{Problem, below, element};
-use crate::resolve::ADMIN_PORT;
+use crate::resolve::{ADMIN_PORT, redis_address};
 use crate::served;
 
 pub(crate) use limits::Budgets;
@@ -32,23 +34,35 @@ pub fn validate(pipeline: &IngestPipeline) -> Vec<Problem> {
     addresses(spec, &mut problems);
     topics(spec, &mut problems);
     endpoints(spec, &mut problems);
+    authentication::check(spec, &mut problems);
     limits::check(spec, &mut problems);
     pods::check(spec, &mut problems);
     routes::check(spec, &mut problems);
     problems
 }
 
+/// That patterns admit ports of five digits, and not all of them are ports.
 fn addresses(spec: &IngestPipelineSpec, problems: &mut Vec<Problem>) {
-    for (index, server) in spec.kafka.bootstrap_servers.iter().enumerate() {
-        let port = server.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    let mut check = |path: String, address: &str| {
+        let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
         if !matches!(port, Some(Ok(_))) {
-            let path = element("spec.kafka.bootstrapServers", index);
-            problems.push(Problem::new(
-                path,
-                format!("'{server}' has no port of 1 to 65535"),
-                "correct the port",
-            ));
+            let wrong = format!("'{address}' has no port of 1 to 65535");
+            problems.push(Problem::new(path, wrong, "correct the port"));
         }
+    };
+    let mut check_all = |path: &str, addresses: &[String]| {
+        addresses.iter().enumerate().for_each(|(index, address)| check(element(path, index), address));
+    };
+    check_all("spec.kafka.bootstrapServers", &spec.kafka.bootstrap_servers);
+    let Some(Sessions::Redis(redis)) = &spec.sessions else { return };
+    match &redis.servers {
+        RedisServers::Sentinel(sentinel) => {
+            check_all("spec.sessions.redis.sentinel.addresses", &sentinel.addresses);
+        }
+        RedisServers::Cluster(cluster) => {
+            check_all("spec.sessions.redis.cluster.addresses", &cluster.addresses);
+        }
+        RedisServers::Url(url) => check("spec.sessions.redis.url".to_owned(), &redis_address(url)),
     }
 }
 
@@ -75,6 +89,16 @@ fn endpoints(spec: &IngestPipelineSpec, problems: &mut Vec<Problem>) {
                 format!("port {ADMIN_PORT} is the sidecar's own, for probes and metrics"),
                 "choose another port",
             ));
+        }
+        let ranges = endpoint.proxy_protocol.iter().flat_map(|proxy| &proxy.trusted_sources);
+        for (range, text) in ranges.enumerate() {
+            if let Err(error) = text.parse::<Range>() {
+                problems.push(Problem::new(
+                    element(&below(&below(&path, "proxyProtocol"), "trustedSources"), range),
+                    format!("'{text}' {error}"),
+                    "write address and length: 10.0.0.0/8",
+                ));
+            }
         }
         if let Protocol::Http(http) = &endpoint.protocol
             && let Some(base) = &http.base_path

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use penstock_crds::edge::WILL_GRACE_SECONDS;
 use penstock_crds::{manifest, resolve, schema, standalone};
 use serde_json::{Value, json};
 
@@ -46,7 +47,7 @@ fn defaults_are_those_that_the_fields_tell() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         assert_eq!(value, told(field), "{field}");
     }
-    assert_eq!(config["endpoints"][0]["protocol"]["mqtt"]["maximumQos"], 1);
+    assert_eq!(config["endpoints"][0]["protocol"]["mqtt"]["maximumQos"], 2);
     assert_eq!(config["endpoints"][0]["loopback"], false);
     assert_eq!(config["topics"][0], json!({"name": "telemetry", "topicName": "telemetry"}));
     assert_eq!(config["pipeline"], json!({"namespace": "default", "name": "smallest"}));
@@ -66,6 +67,28 @@ fn references_are_files_with_the_keys_that_the_fields_tell() {
     assert_eq!(told("spec.kafka.tls.ca.key"), "ca.crt");
     assert_eq!(told("spec.kafka.authentication.plain.passwordSecret.key"), "password");
     assert_eq!(told("spec.routes[].validation.jsonSchema.configMap.key"), "schema.json");
+}
+
+#[test]
+fn sessions_are_in_memory_unless_redis_is_named() {
+    let config = resolved("tests/manifests/good/smallest.yaml");
+    assert_eq!(config.get("sessions"), None);
+    let mqtt = &config["endpoints"][0]["protocol"]["mqtt"];
+    // What is left out when it is written is filled in when it is read.
+    assert_eq!((mqtt.get("sessionExpirySeconds"), mqtt.get("willGraceSeconds")), (None, None));
+    assert_eq!(told("spec.endpoints[].mqtt.sessionExpirySeconds"), "0");
+    assert_eq!(told("spec.endpoints[].mqtt.willGraceSeconds"), WILL_GRACE_SECONDS.to_string());
+    let config = resolved("tests/manifests/good/sessions-in-redis.yaml");
+    let servers = json!({"standalone": {"address": "sessions:6379", "database": 1}});
+    let user = json!({"name": "penstock", "password": "secrets/sessions/password"});
+    let tls = json!({"ca": "secrets/redis-ca/ca.crt"});
+    assert_eq!(config["sessions"], json!({"redis": {"servers": servers, "user": user, "tls": tls}}));
+    assert_eq!(config["endpoints"][0]["protocol"]["mqtt"]["sessionExpirySeconds"], 60);
+    let config = resolved("tests/manifests/good/sessions-behind-sentinels.yaml");
+    let sentinel = &config["sessions"]["redis"]["servers"]["sentinel"];
+    assert_eq!(sentinel["primaryName"], "sessions");
+    assert_eq!(sentinel["user"], json!({"name": "watcher", "password": "secrets/sentinels/secret"}));
+    assert_eq!(config["sessions"]["redis"]["tls"], json!({}));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 """Publishes COUNT messages with paho and prints, as JSON, what the server answered. The session is kept, and a lost
 connection is made anew.
 
-Usage: paho_publish.py HOST PORT 311|5 TOPIC PREFIX COUNT [QOS]
+Usage: paho_publish.py HOST PORT 311|5 TOPIC PREFIX COUNT [QOS] [--ca FILE] [--web-socket PATH]
+Environment: PAHO_USER and PAHO_PASSWORD, if it shall log in.
 """
+import argparse
 import json
+import os
 import sys
 import threading
 
@@ -11,9 +14,17 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-host, port, version, topic, prefix, count = sys.argv[1:7]
-qos = int(sys.argv[7]) if len(sys.argv) > 7 else 1
-count = int(count)
+parser = argparse.ArgumentParser()
+for name in ("host", "port", "version", "topic", "prefix", "count"):
+    parser.add_argument(name)
+parser.add_argument("qos", nargs="?", type=int, default=1)
+parser.add_argument("--ca")
+parser.add_argument("--web-socket")
+arguments = parser.parse_args()
+host, port, version, topic, prefix = (
+    arguments.host, arguments.port, arguments.version, arguments.topic, arguments.prefix
+)
+count, qos = int(arguments.count), arguments.qos
 five = version == "5"
 answers = {"connects": 0}
 acknowledged = []
@@ -47,8 +58,15 @@ client = mqtt.Client(
     client_id="paho-" + prefix,
     protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
     clean_session=None if five else False,
+    transport="websockets" if arguments.web_socket else "tcp",
 )
+if arguments.web_socket:
+    client.ws_set_options(path=arguments.web_socket)
+if arguments.ca:
+    client.tls_set(ca_certs=arguments.ca)
 client.on_connect, client.on_publish = on_connect, on_publish
+if "PAHO_USER" in os.environ:
+    client.username_pw_set(os.environ["PAHO_USER"], os.environ["PAHO_PASSWORD"])
 client.max_inflight_messages_set(50)
 client.reconnect_delay_set(1, 1)
 if five:

@@ -145,9 +145,11 @@ install_debian() {
   say "installing Debian packages: ${wanted[*]}"
   step apt-update apt-get update -q
   step apt-install env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${wanted[@]}"
-  case " ${wanted[*]} " in
-    *" mosquitto "*) service mosquitto stop >/dev/null 2>&1 || true ;;
-  esac
+  for service in mosquitto redis-server; do
+    case " ${wanted[*]} " in
+      *" $service "*) service "$service" stop >/dev/null 2>&1 || true ;;
+    esac
+  done
 }
 
 [ $# -gt 0 ] || set -- debian kafka clients paho-java mqttjs etcd kubernetes node containerd helm coredns metrics-server

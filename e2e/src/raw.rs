@@ -52,6 +52,13 @@ impl Raw {
         raw
     }
 
+    /// As [`Raw::next`], of a version of MQTT that was not agreed on with [`Raw::mqtt`].
+    #[track_caller]
+    pub fn next_of(&mut self, version: Version, patience: Duration) -> Next {
+        self.version = version;
+        self.next(patience)
+    }
+
     /// Connects with any CONNECT and returns what came first.
     #[track_caller]
     pub fn mqtt_with(address: SocketAddr, connect: &Connect) -> (Self, Packet) {
@@ -181,6 +188,26 @@ impl Raw {
                 Arrival::Closed => panic!("closed before a whole response: {:?}", self.input),
             }
         }
+    }
+
+    /// All bytes up to and with `end`.
+    #[track_caller]
+    pub fn bytes_until(&mut self, end: &[u8]) -> Vec<u8> {
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            if let Some(at) = self.input.windows(end.len()).position(|window| window == end) {
+                return self.input.split_to(at + end.len()).to_vec();
+            }
+            assert!(matches!(self.read(deadline), Arrival::Some), "no {end:?} in {:?}", self.input);
+        }
+    }
+
+    /// Everything until the connection is closed, as text.
+    #[track_caller]
+    pub fn text_until_closed(&mut self, patience: Duration) -> String {
+        let deadline = Instant::now() + patience;
+        while let Arrival::Some = self.read(deadline) {}
+        String::from_utf8_lossy(&self.input).into_owned()
     }
 
     fn read(&mut self, deadline: Instant) -> Arrival {

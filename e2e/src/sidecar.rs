@@ -13,13 +13,14 @@ use crate::load::Plan;
 use crate::load::wire::Version;
 use crate::pipeline::Pipeline;
 use crate::until::{START, until};
-use crate::{Process, folder, ports};
+use crate::{Process, folder, mounted, ports};
 
 /// How to start a sidecar; ends in [`Builder::start`] or [`Builder::run`].
 pub struct Builder {
     subcommand: &'static str,
     manifest: String,
     references: Vec<(String, String)>,
+    secrets: Vec<(String, Vec<(String, String)>)>,
     arguments: Vec<String>,
     ready: bool,
 }
@@ -75,6 +76,7 @@ impl Sidecar {
             subcommand: "run",
             manifest: manifest.into(),
             references: Vec::new(),
+            secrets: Vec::new(),
             arguments: Vec::new(),
             ready: true,
         }
@@ -192,6 +194,20 @@ impl Sidecar {
         self.process.peak_rss()
     }
 
+    /// Changes a mounted Secret as kubelet does.
+    #[track_caller]
+    pub fn change_secret(&self, name: &str, files: &[(&str, &str)]) {
+        mounted::write(&self.folder.path().join("references"), name, files);
+    }
+
+    /// The value of a metric, by its name and labels as the text has them.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let metrics = self.metrics();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no metric {name}: {metrics}")).parse().expect("a number")
+    }
+
     /// Everything that it has logged.
     pub fn log(&self) -> String {
         self.process.log()
@@ -230,6 +246,15 @@ impl Sidecar {
         self.process.kill();
         self.process = Process::start("sidecar", self.folder.path(), binary(), &self.arguments);
         self.wait_ready();
+    }
+
+    /// Replaces a file below the references folder, at once, as kubelet does.
+    #[track_caller]
+    pub fn change_reference(&self, path: &str, content: &str) {
+        let file = self.folder.path().join("references").join(path);
+        let new = self.folder.path().join("new-reference");
+        std::fs::write(&new, content).expect("a new reference");
+        std::fs::rename(new, file).expect("a reference to replace");
     }
 
     /// Waits until `/readyz` says 200.
@@ -277,6 +302,14 @@ impl Builder {
     #[must_use]
     pub fn reference(mut self, path: &str, content: &str) -> Self {
         self.references.push((path.to_owned(), content.to_owned()));
+        self
+    }
+
+    /// A Secret that is mounted as kubelet does it; [`Sidecar::change_secret`] changes it.
+    #[must_use]
+    pub fn secret(mut self, name: &str, files: &[(&str, &str)]) -> Self {
+        let files = files.iter().map(|(key, content)| ((*key).to_owned(), (*content).to_owned()));
+        self.secrets.push((name.to_owned(), files.collect()));
         self
     }
 
@@ -332,6 +365,10 @@ impl Builder {
             std::fs::create_dir_all(file.parent().expect("a folder")).expect("a references folder");
             std::fs::write(file, content).expect("a reference");
         }
+        for (name, files) in &self.secrets {
+            let files: Vec<_> = files.iter().map(|(key, content)| (&**key, &**content)).collect();
+            mounted::write(&folder.path().join("references"), name, &files);
+        }
         let admin = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         let mut arguments = vec![
             self.subcommand.to_owned(),
@@ -340,7 +377,7 @@ impl Builder {
             "--admin".to_owned(),
             admin.to_string(),
         ];
-        if !self.references.is_empty() {
+        if !self.references.is_empty() || !self.secrets.is_empty() {
             arguments.extend(["--references".to_owned(), "references".to_owned()]);
         }
         arguments.extend(self.arguments);

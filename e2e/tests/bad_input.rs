@@ -44,9 +44,9 @@ fn a_manifest_that_is_no_pipeline_is_refused_with_its_place() {
         &["spec.routes[0]", "a route leads to a topic that is not declared"],
     );
     refused(
-        &good().set("/spec/endpoints/0/mqtt/maximumQoS", "ExactlyOnce").to_string(),
+        &good().set("/spec/delivery/qos", "ExactlyOnce").to_string(),
         3,
-        &["spec.endpoints[0].mqtt.maximumQoS", "not served by this version"],
+        &["spec.delivery.qos", "not served by this version"],
     );
 }
 

@@ -1,15 +1,22 @@
 //! The first step: what the pipeline refers to, read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
-use penstock_crds::edge::ReferencePath;
-use penstock_crds::pipeline::{IngestPipelineSpec, JsonSchemaSource};
+use penstock_crds::edge::{AuthenticationMethodConfig, ReferencePath};
+use penstock_crds::pipeline::{
+    AuthenticationMethod, IngestPipelineSpec, JsonSchemaSource, Jwks, RedisServers, Sessions,
+};
+use penstock_crds::resolve;
+use penstock_sidecar::auth::{self, FileError};
 
 use crate::api_error::ApiError;
 use crate::reason::Reason;
+
+/// The keys of a Secret of type kubernetes.io/tls.
+const TLS_KEYS: [&str; 2] = ["tls.crt", "tls.key"];
 
 /// A reference of the pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +25,11 @@ pub struct Reference {
     pub field: String,
     /// What it names, `secrets/NAME/KEY` or `configmaps/NAME/KEY`.
     pub path: ReferencePath,
-    /// Whether edge pods read it, and at their start only, so that they are rolled when it changes.
+    /// Whether edge pods read it, and at their start only, so that they are rolled when it changes. What they read again
+    /// by themselves must not roll them.
     pub rolls_pods: bool,
+    /// What senders prove themselves by, for a file of that: its shape is checked.
+    pub credentials: Option<AuthenticationMethodConfig>,
 }
 
 /// Everything that a pipeline refers to.
@@ -27,11 +37,16 @@ pub struct Reference {
 pub fn references(spec: &IngestPipelineSpec) -> Vec<Reference> {
     let mut all = Vec::new();
     let mut add = |field: String, path: ReferencePath, rolls_pods: bool| {
-        all.push(Reference { field, path, rolls_pods });
+        all.push(Reference { field, path, rolls_pods, credentials: None });
     };
     let kafka = &spec.kafka;
     if let Some(ca) = kafka.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
         add("spec.kafka.tls.ca".to_owned(), ca.path(), true);
+    }
+    if let Some(shown) = kafka.tls.as_ref().and_then(|tls| tls.certificate_secret.as_ref()) {
+        for key in TLS_KEYS {
+            add("spec.kafka.tls.certificateSecret".to_owned(), shown.path(key), true);
+        }
     }
     for (field, authentication, rolls_pods) in [
         ("spec.kafka.authentication", &kafka.authentication, true),
@@ -41,10 +56,57 @@ pub fn references(spec: &IngestPipelineSpec) -> Vec<Reference> {
             add(field.to_owned(), authentication.parts().1.password_secret.path(), rolls_pods);
         }
     }
+    for (index, endpoint) in spec.endpoints.iter().enumerate() {
+        let Some(tls) = &endpoint.tls else { continue };
+        // Sidecars read them again when they change.
+        let field = format!("spec.endpoints[{index}].tls");
+        for key in TLS_KEYS {
+            add(format!("{field}.certificateSecret"), tls.certificate_secret.path(key), false);
+        }
+        if let Some(ca) = &tls.client_ca_secret {
+            add(format!("{field}.clientCaSecret"), ca.path(), false);
+        }
+    }
     for (index, route) in spec.routes.iter().enumerate() {
         if let Some(JsonSchemaSource::ConfigMap(schema)) = route.validation.as_ref().map(|v| &v.json_schema) {
             add(format!("spec.routes[{index}].validation.jsonSchema.configMap"), schema.path(), true);
         }
+    }
+    if let Some(Sessions::Redis(redis)) = &spec.sessions {
+        // Read at every connection, so that no pod has to go for a new one.
+        let mut add = |field: &str, path| add(format!("spec.sessions.redis.{field}"), path, false);
+        if let Some(password) = &redis.password_secret {
+            add("passwordSecret", password.path());
+        }
+        if let RedisServers::Sentinel(sentinel) = &redis.servers
+            && let Some(password) = &sentinel.password_secret
+        {
+            add("sentinel.passwordSecret", password.path());
+        }
+        if let Some(ca) = redis.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
+            add("tls.ca", ca.path());
+        }
+    }
+    for (index, endpoint) in spec.endpoints.iter().enumerate() {
+        let Some(authentication) = &endpoint.authentication else { continue };
+        let (field, path) = match &authentication.method {
+            AuthenticationMethod::Basic(basic) => ("basic.usersSecret", basic.users_secret.path()),
+            AuthenticationMethod::Token(token) => ("token.tokensSecret", token.tokens_secret.path()),
+            AuthenticationMethod::Jwt(jwt) => {
+                let field = match &jwt.jwks {
+                    Jwks::Secret(_) => "jwt.jwks.secret",
+                    Jwks::ConfigMap(_) => "jwt.jwks.configMap",
+                };
+                (field, jwt.jwks.path())
+            }
+            AuthenticationMethod::ClientCertificate(_) => continue,
+        };
+        all.push(Reference {
+            field: format!("spec.endpoints[{index}].authentication.{field}"),
+            path,
+            rolls_pods: false,
+            credentials: Some(resolve::authentication(authentication).method),
+        });
     }
     all
 }
@@ -112,6 +174,20 @@ pub enum DereferenceError {
         /// The key.
         key: String,
     },
+    /// What stands under the key cannot be used. Never what it is.
+    #[error("{field}: {kind} {name}, key {key}: {error}; correct it, edge pods go on with what they have")]
+    Unusable {
+        /// The field.
+        field: String,
+        /// Secret or ConfigMap.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+        /// Line and rule.
+        error: FileError,
+    },
 }
 
 impl DereferenceError {
@@ -121,6 +197,7 @@ impl DereferenceError {
         match self {
             Self::Api { source, .. } => source.reason(),
             Self::NoObject { .. } | Self::NoKey { .. } => Reason::ReferenceNotFound,
+            Self::Unusable { .. } => Reason::ReferenceUnusable,
         }
     }
 
@@ -142,7 +219,7 @@ pub async fn dereference(
 ) -> Result<Dereferenced, DereferenceError> {
     let mut read = Dereferenced::default();
     let mut objects: BTreeMap<String, Object> = BTreeMap::new();
-    for Reference { field, path, rolls_pods } in references {
+    for Reference { field, path, rolls_pods, credentials } in references {
         let Some((at, kind, name, key)) = object(path).and_then(|(at, key)| {
             let (folder, name) = at.split_once('/')?;
             Some((at, if folder == "secrets" { "Secret" } else { "ConfigMap" }, name, key))
@@ -158,15 +235,21 @@ pub async fn dereference(
             objects.insert(at.to_owned(), found);
         }
         let Some(found) = objects.get(at) else { continue };
-        if !found.keys.contains(key) {
+        let Some(contents) = found.contents(key) else {
             let (name, key) = (name.to_owned(), key.to_owned());
             return Err(DereferenceError::NoKey { field: field.clone(), kind, name, key });
+        };
+        if let Some(method) = credentials {
+            auth::check_file(method, contents).map_err(|error| {
+                let (name, key) = (name.to_owned(), key.to_owned());
+                DereferenceError::Unusable { field: field.clone(), kind, name, key, error }
+            })?;
         }
         if *rolls_pods {
             read.rolling.insert(at.to_owned(), found.version.clone());
         }
     }
-    read.secrets = objects.into_values().filter_map(|object| object.secret).collect();
+    read.secrets = objects.into_values().filter_map(Object::into_secret).collect();
     Ok(read)
 }
 
@@ -177,14 +260,35 @@ fn object(path: &ReferencePath) -> Option<(&str, &str)> {
 
 struct Object {
     version: String,
-    keys: BTreeSet<String>,
-    secret: Option<Secret>,
+    data: Data,
+}
+
+enum Data {
+    Secret(Secret),
+    ConfigMap(ConfigMap),
 }
 
 impl Object {
-    fn new(meta: &ObjectMeta, keys: BTreeSet<String>, secret: Option<Secret>) -> Self {
+    fn new(meta: &ObjectMeta, data: Data) -> Self {
         let part = |part: &Option<String>| part.clone().unwrap_or_default();
-        Self { version: format!("{}/{}", part(&meta.uid), part(&meta.resource_version)), keys, secret }
+        Self { version: format!("{}/{}", part(&meta.uid), part(&meta.resource_version)), data }
+    }
+
+    fn contents(&self, key: &str) -> Option<&[u8]> {
+        match &self.data {
+            Data::Secret(secret) => secret.data.as_ref()?.get(key).map(|bytes| &*bytes.0),
+            Data::ConfigMap(map) => {
+                let text = map.data.as_ref().and_then(|data| data.get(key)).map(String::as_bytes);
+                text.or_else(|| map.binary_data.as_ref()?.get(key).map(|bytes| &*bytes.0))
+            }
+        }
+    }
+
+    fn into_secret(self) -> Option<Secret> {
+        match self.data {
+            Data::Secret(secret) => Some(secret),
+            Data::ConfigMap(_) => None,
+        }
     }
 }
 
@@ -192,16 +296,9 @@ async fn get(client: &Client, namespace: &str, kind: &str, name: &str) -> Result
     if kind == "Secret" {
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let found = api.get_opt(name).await.map_err(|error| ApiError::new("get", "secrets", name, &error))?;
-        return Ok(found.map(|secret| {
-            let keys = secret.data.iter().flatten().map(|(key, _)| key.clone()).collect();
-            Object::new(&secret.metadata.clone(), keys, Some(secret))
-        }));
+        return Ok(found.map(|secret| Object::new(&secret.metadata.clone(), Data::Secret(secret))));
     }
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await.map_err(|error| ApiError::new("get", "configmaps", name, &error))?;
-    Ok(found.map(|map| {
-        let text = map.data.iter().flatten().map(|(key, _)| key.clone());
-        let keys = text.chain(map.binary_data.iter().flatten().map(|(key, _)| key.clone())).collect();
-        Object::new(&map.metadata, keys, None)
-    }))
+    Ok(found.map(|map| Object::new(&map.metadata.clone(), Data::ConfigMap(map))))
 }

@@ -1,10 +1,13 @@
 //! Where senders reach the endpoints, for status. Pure.
 
 use kube::core::DynamicObject;
+use penstock_crds::edge::EdgeConfig;
 use penstock_crds::pipeline::{EndpointSpec, EndpointStatus, ExposureType, IngestPipelineSpec, Protocol};
 use serde_json::Value;
 
+use crate::finding::Finding;
 use crate::names::service;
+use crate::reason::Reason;
 
 /// The endpoints with their addresses; `live` finds the Service of a name, for the address of a load balancer.
 #[must_use]
@@ -33,6 +36,25 @@ pub fn endpoints(
         }
     };
     spec.endpoints.iter().map(of).collect()
+}
+
+/// Whether every endpoint that is reached from outside its pod asks senders who they are.
+#[must_use]
+pub fn senders_authenticated(edge: &EdgeConfig) -> Finding {
+    let open =
+        edge.endpoints.iter().filter(|endpoint| !endpoint.loopback && endpoint.authentication.is_none());
+    let names: Vec<_> = open.map(|endpoint| endpoint.name.as_str()).collect();
+    if names.is_empty() {
+        let message = "every endpoint that is reached from outside its pod asks senders who they are";
+        return Finding::holds(Reason::AllAuthenticate, message);
+    }
+    Finding::fails(
+        Reason::OpenEndpoint,
+        format!(
+            "open to whoever reaches the port: {}; give it authentication, or let only those reach it who may send",
+            names.join(", ")
+        ),
+    )
 }
 
 /// `mqtt:1883,rest:8080`.

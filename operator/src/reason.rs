@@ -55,6 +55,8 @@ reasons! {
     AsDeclared: None,
     /// The brokers' configuration makes an acknowledgement survive the loss of a broker.
     Replicated: None,
+    /// Every endpoint that is reached from outside its pod asks senders who they are.
+    AllAuthenticate: None,
     /// The annotation `penstock.dev/pause-reconciliation` is set; nothing is changed meanwhile.
     Paused: None,
 
@@ -67,6 +69,9 @@ reasons! {
 
     /// A Secret or ConfigMap that the pipeline refers to is not there, or has no such key.
     ReferenceNotFound: Outside,
+    /// What stands in a Secret or ConfigMap that the pipeline refers to cannot be used; the message names object, key
+    /// and line.
+    ReferenceUnusable: Outside,
     /// The pods of the current configuration do not become available.
     RolloutStuck: Outside,
     /// A port of a Service is taken (NodePort).
@@ -100,6 +105,8 @@ reasons! {
     /// delivery.requireDurable is set, and the topics are not durable.
     NotDurable: Outside,
 
+    /// An endpoint lets in whoever reaches its port.
+    OpenEndpoint: Spec,
     /// The pipeline is not valid; the message names field, rule and what to do.
     InvalidSpec: Spec,
     /// The stored object cannot be read as an IngestPipeline of this version.

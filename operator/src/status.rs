@@ -30,10 +30,13 @@ pub mod condition {
     pub const EDGE_AVAILABLE: &str = "EdgeAvailable";
     /// The brokers' real configuration makes an acknowledgement durable.
     pub const DURABLE: &str = "Durable";
+    /// Every endpoint asks senders who they are.
+    pub const SENDERS_AUTHENTICATED: &str = "SendersAuthenticated";
     /// The operator is held off.
     pub const PAUSED: &str = "ReconciliationPaused";
     /// All of them.
-    pub const ALL: [&str; 7] = [READY, RECONCILING, STALLED, TOPICS_READY, EDGE_AVAILABLE, DURABLE, PAUSED];
+    pub const ALL: [&str; 8] =
+        [READY, RECONCILING, STALLED, TOPICS_READY, EDGE_AVAILABLE, DURABLE, SENDERS_AUTHENTICATED, PAUSED];
 }
 
 /// What a reconcile has found.
@@ -47,6 +50,8 @@ pub struct Found {
     pub edge_available: Option<Finding>,
     /// Of the brokers' configuration.
     pub durable: Option<Finding>,
+    /// Of the endpoints. It warns, and decides on nothing.
+    pub senders_authenticated: Option<Finding>,
     /// Whether [`Found::durable`] decides on `Ready` too.
     pub require_durable: bool,
     /// Said of a pipeline that is served although something waits.
@@ -72,6 +77,7 @@ impl Found {
             topics_ready: None,
             edge_available: None,
             durable: None,
+            senders_authenticated: None,
             require_durable: false,
             note: None,
             endpoints: None,
@@ -150,6 +156,7 @@ pub fn next(
         (condition::TOPICS_READY, &found.topics_ready),
         (condition::EDGE_AVAILABLE, &found.edge_available),
         (condition::DURABLE, &found.durable),
+        (condition::SENDERS_AUTHENTICATED, &found.senders_authenticated),
     ] {
         match part {
             Some(part) => conditions.set(kind, part),

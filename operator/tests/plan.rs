@@ -13,7 +13,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use penstock_crds::edge::{EDGE_CONFIG_VERSION, EdgeConfig};
 use penstock_crds::manifest;
-use penstock_crds::pipeline::IngestPipeline;
+use penstock_crds::pipeline::{IngestPipeline, Protocol, Qos};
 use penstock_crds::resolve::resolve;
 use penstock_operator::drift::drift;
 use penstock_operator::plan::{Child, ChildKind, Defaults, Plan, Validated, plan};
@@ -240,7 +240,14 @@ fn a_change_of_a_secret_rolls_the_pods_and_another_image_does_not_change_the_con
 #[test]
 fn the_configuration_of_version_1_is_written_as_ever_and_still_read() {
     let kept = include_str!("edge-config-1.json").trim_end();
-    let plan = planned(&quickstart(""));
+    let mut pipeline = quickstart("");
+    // Version 0.1 served no more, and took that for its default.
+    for endpoint in &mut pipeline.spec.endpoints {
+        if let Protocol::Mqtt(mqtt) = &mut endpoint.protocol {
+            mqtt.maximum_qos = Some(Qos::AtLeastOnce);
+        }
+    }
+    let plan = planned(&pipeline);
     let written = plan.children.config_map.body["data"]["edge.json"].as_str().unwrap().to_owned();
     assert_eq!(written, kept);
     assert_eq!(plan.config_hash, "aa13e00590");

@@ -1,5 +1,6 @@
 //! One sidecar: its listeners, budgets, books and store, put together from an [`EdgeConfig`].
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +11,11 @@ use penstock_crds::edge::EdgeConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth;
 use crate::budget::PodBudget;
 use crate::endpoint::listener::{self, ListenError};
+use crate::endpoint::wire::credentials::CredentialsError;
+use crate::endpoint::wire::door::{Door, OpeningThreads};
 use crate::endpoint::{Endpoint, Reach};
 use crate::intake::{Intake, IntakeError};
 use crate::ledger::Ledger;
@@ -29,6 +33,12 @@ pub enum EdgeError {
     /// A route.
     #[error(transparent)]
     Intake(#[from] IntakeError),
+    /// Certificate, key or CA of an endpoint.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The threads that connections are opened on.
+    #[error("cannot start the threads that open connections: {0}")]
+    Threads(io::Error),
 }
 
 impl EdgeError {
@@ -36,9 +46,9 @@ impl EdgeError {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Listen(_) => false,
+            Self::Listen(_) | Self::Threads(_) => false,
             Self::Store(error) => error.is_configuration(),
-            Self::Intake(_) => true,
+            Self::Intake(_) | Self::Credentials(_) => true,
         }
     }
 }
@@ -65,6 +75,7 @@ impl Edge {
             .iter()
             .map(|endpoint| listener::listen(&endpoint.name, endpoint.port, endpoint.loopback))
             .collect::<Result<Vec<_>, _>>()?;
+        let doors = doors(&config, references)?;
         let pod = PodBudget::new(config.max_in_flight_bytes);
         let (store, threads) = KafkaStore::start(Arc::clone(&config), references, Arc::clone(&pod))?;
         let intakes = Intake::build(&config, references, &store, &pod)?;
@@ -74,7 +85,8 @@ impl Edge {
             .endpoints
             .iter()
             .zip(intakes)
-            .map(|(endpoint, intake)| Endpoint::new(endpoint, intake, ack_timeout))
+            .zip(doors)
+            .map(|((endpoint, intake), door)| Endpoint::new(endpoint, intake, ack_timeout, door))
             .collect();
         let edge = Arc::new(Self {
             config,
@@ -89,6 +101,7 @@ impl Edge {
         for (index, listener) in listeners.into_iter().enumerate() {
             edge.accept(index, listener);
         }
+        edge.look_after_gates();
         Ok(edge)
     }
 
@@ -99,6 +112,24 @@ impl Edge {
                 endpoint.serve(listener, edge.stop_accepting[endpoint.reach() as usize].clone()).await;
             }
         });
+    }
+
+    /// Says which endpoints are open, and keeps the credentials of the others current.
+    fn look_after_gates(&self) {
+        for endpoint in &self.endpoints {
+            match endpoint.intake().gate() {
+                Some(gate) => {
+                    let connections = Arc::clone(endpoint.connections());
+                    tokio::spawn(auth::watch(Arc::downgrade(gate), connections));
+                }
+                // From inside the pod its own containers come, and nobody else.
+                None if endpoint.reach() == Reach::Pod => {}
+                None => tracing::warn!(
+                    endpoint = endpoint.name(),
+                    "the endpoint is open: whoever reaches its port may send; give it authentication to change that"
+                ),
+            }
+        }
     }
 
     /// What it was made from.
@@ -144,6 +175,12 @@ impl Edge {
         if self.is_draining() {
             return Some("draining".to_owned());
         }
+        // Who cannot be let in here may be elsewhere.
+        let shut =
+            self.endpoints.iter().filter_map(|endpoint| endpoint.intake().gate()).find(|gate| gate.is_shut());
+        if let Some(gate) = shut {
+            return Some(format!("the credentials of endpoint {} cannot be read", gate.endpoint()));
+        }
         if self.store.health().was_seen() {
             return None;
         }
@@ -174,4 +211,12 @@ impl Edge {
         let Some(threads) = self.threads.lock().take() else { return 0 };
         tokio::task::spawn_blocking(move || threads.end(patience)).await.unwrap_or(0)
     }
+}
+
+/// A door for each endpoint.
+fn doors(config: &EdgeConfig, references: &Path) -> Result<Vec<Door>, EdgeError> {
+    let needed = config.endpoints.iter().any(Door::takes_time);
+    let threads = needed.then(OpeningThreads::start).transpose().map_err(EdgeError::Threads)?;
+    let doors = config.endpoints.iter().map(|endpoint| Door::new(endpoint, references, threads.as_ref()));
+    Ok(doors.collect::<Result<_, _>>()?)
 }

@@ -3,6 +3,7 @@
 //! The way of one message: `endpoint` decodes it, `intake` finds its route and builds the record, `store` makes it
 //! durable, and the receipt goes back to the endpoint, which answers.
 
+pub mod auth;
 pub mod budget;
 pub mod cli;
 pub mod config;

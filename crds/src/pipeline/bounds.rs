@@ -118,6 +118,14 @@ pub struct NameReference {
     pub name: String,
 }
 
+impl NameReference {
+    /// The file in which a sidecar finds a key of a Secret of that name.
+    #[must_use]
+    pub fn path(&self, key: &str) -> ReferencePath {
+        ReferencePath(format!("secrets/{}/{key}", self.name))
+    }
+}
+
 macro_rules! reference {
     ($(#[doc = $doc:literal] $type:ident, $object:literal, $folder:literal, $key:literal;)*) => {$(
         #[doc = $doc]
@@ -150,6 +158,12 @@ reference! {
     CaSecret, "Secret", "secrets", "ca.crt";
     /// Users and their password hashes in a Secret.
     UsersSecret, "Secret", "secrets", "users";
+    /// Identities and the hashes of their tokens in a Secret.
+    TokensSecret, "Secret", "secrets", "tokens";
+    /// A JSON Web Key Set (RFC 7517) in a Secret.
+    JwksSecret, "Secret", "secrets", "jwks.json";
+    /// A JSON Web Key Set (RFC 7517) in a ConfigMap.
+    JwksConfigMap, "ConfigMap", "configmaps", "jwks.json";
     /// A JSON Schema in a ConfigMap.
     SchemaConfigMap, "ConfigMap", "configmaps", "schema.json";
 }

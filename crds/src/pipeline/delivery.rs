@@ -1,9 +1,9 @@
-//! `spec.delivery` and `spec.sessions`.
+//! `spec.delivery`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{self, LABEL, PasswordSecret, REDIS_URL};
+use super::bounds::{self, LABEL};
 use super::rules;
 
 /// What an acknowledgement means, and what becomes of messages that cannot be stored where they belong.
@@ -62,28 +62,4 @@ pub struct DeadLetter {
     /// Name of an element of topics. Records carry the reason, the origin and the original headers.
     #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub topic: String,
-}
-
-/// Where MQTT sessions that outlive a connection are kept: exactly one place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Sessions {
-    /// A Redis server that all pods share.
-    Redis(Redis),
-}
-
-/// A Redis server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Redis {
-    /// Its address, 'redis://host:6379' or, with TLS, 'rediss://host:6379'; never with credentials.
-    #[schemars(length(min = 9, max = 300), regex(pattern = REDIS_URL))]
-    pub url: String,
-    /// User name. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
-    pub username: Option<String>,
-    /// The Secret that holds the password. Default: no password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password_secret: Option<PasswordSecret>,
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{self, CaSecret, NameReference, PORT_NAME, UsersSecret};
+use super::authentication::EndpointAuthentication;
+use super::bounds::{self, CIDR, CaSecret, NameReference, PORT_NAME};
 use super::delivery::Qos;
 use super::rules;
+use crate::edge::{ClientAuth, TlsVersion};
 
 /// What senders connect to: a port and exactly one of mqtt, http, udp and coap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +27,9 @@ pub struct EndpointSpec {
     /// TLS to senders. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<EndpointTls>,
+    /// The client's address from a load balancer in front: PROXY protocol, version 2. Default: none is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Who may send. Default: whoever reaches the port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authentication: Option<EndpointAuthentication>,
@@ -68,7 +73,7 @@ impl Protocol {
 #[serde(rename_all = "camelCase")]
 pub struct Mqtt {
     /// Highest quality of service that senders may use. Default: the highest that is served, in this version
-    /// AtLeastOnce.
+    /// ExactlyOnce.
     #[serde(rename = "maximumQoS", skip_serializing_if = "Option::is_none")]
     pub maximum_qos: Option<Qos>,
     /// How many messages a client may have unacknowledged (Receive Maximum of MQTT 5). A client of 3.1.1 is not read
@@ -76,10 +81,30 @@ pub struct Mqtt {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
     pub receive_maximum: Option<i32>,
-    /// Longest time for which the session of a client that is away is kept; 0 keeps none. Default: 0.
+    /// Longest time for which the session of a client that is away is kept; 0 keeps none. Where it is kept, sessions
+    /// says. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub session_expiry_seconds: Option<i32>,
+    /// How long a Will waits for its client to come back after the pod that served it has gone, by a drain or by its
+    /// death, before it is published; never less than the client's own Will Delay Interval. Default: 30.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub will_grace_seconds: Option<i32>,
+    /// MQTT over WebSocket, and not over TCP: browsers and networks that let only HTTP pass. Use a second endpoint for
+    /// TCP. Default: MQTT over TCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web_socket: Option<WebSocket>,
+}
+
+/// MQTT over WebSocket (MQTT 5 §6), subprotocol `mqtt`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebSocket {
+    /// Path of the upgrade request. Default: /mqtt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = WEB_SOCKET_PATH))]
+    pub path: Option<String>,
 }
 
 /// HTTP/1.1 and HTTP/2 without TLS.
@@ -116,47 +141,37 @@ pub enum UdpAcknowledgement {
 #[serde(rename_all = "camelCase")]
 pub struct Coap {}
 
+/// A path without query and fragment.
+const WEB_SOCKET_PATH: &str = r"^/[-._~!$&'()*+,;=:@%/a-zA-Z0-9]*$";
+
 /// TLS to senders.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::endpoint_tls()))]
 pub struct EndpointTls {
-    /// The Secret of type kubernetes.io/tls with the certificate and its key; a renewed one is taken over at once.
+    /// The Secret of type kubernetes.io/tls with the certificate (tls.crt) and its key (tls.key), as cert-manager writes
+    /// it. A renewed one is taken over within seconds of its arrival in the pods; no connection ends for it.
     pub certificate_secret: NameReference,
     /// Whether senders show a certificate. Default: None.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_certificates: Option<ClientCertificates>,
-    /// The certificates that sign those of senders, in PEM.
+    pub client_auth: Option<ClientAuth>,
+    /// The certificates that sign those of senders, in PEM. Connections of senders whose certificate none of them signs
+    /// any more end within a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca_secret: Option<CaSecret>,
+    /// Lowest version of TLS that is spoken. Default: Tls12.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum_version: Option<TlsVersion>,
 }
 
-/// Whether senders show a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(transform = bounds::described_by_field)]
-pub enum ClientCertificates {
-    /// They are not asked for one.
-    None,
-    /// They may.
-    Optional,
-    /// They must.
-    Required,
-}
-
-/// Who may send: exactly one way to find out.
+/// PROXY protocol, version 2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum EndpointAuthentication {
-    /// User names and passwords.
-    Basic(Basic),
-}
-
-/// User names and passwords.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Basic {
-    /// The Secret that lists users with the hashes of their passwords.
-    pub users_secret: UsersSecret,
+pub struct ProxyProtocol {
+    /// Addresses of the load balancers, as ranges. A connection from there must begin with a header and is closed if it
+    /// does not; one from elsewhere is taken as it is, and a header from there is refused as what it is not.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 64), regex(pattern = CIDR)), transform = bounds::set)]
+    pub trusted_sources: Vec<String>,
 }
 
 /// What an endpoint may hold, in each pod. Every buffered byte is taken from these budgets before it is read.
@@ -168,6 +183,11 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<i32>,
+    /// Connections accepted in a second; as many again may come at once. Beyond that MQTT 5 is told 0x9F, HTTP 503 with
+    /// Retry-After, others are closed. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_connections_per_second: Option<i32>,
     /// Largest message in bytes: Maximum Packet Size of MQTT, body of HTTP. Default: 262144 (256 KiB).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 268_435_455))]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{self, CaSecret, HOST_PORT, PasswordSecret};
+use super::bounds::{self, CaSecret, HOST_PORT, NameReference, PasswordSecret};
 use crate::edge::{Compression, SaslMechanism};
 
 /// The Kafka cluster that keeps the messages.
@@ -38,6 +38,10 @@ pub struct Tls {
     /// Certificates that sign those of the brokers, in PEM. Default: those that the system trusts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSecret>,
+    /// The Secret of type kubernetes.io/tls with the certificate (tls.crt) and key (tls.key) that clients show to the
+    /// brokers: mutual TLS, alone or beside SASL. Operator and edge pods show the same. Default: none is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_secret: Option<NameReference>,
 }
 
 /// How to authenticate: exactly one of the mechanisms.

@@ -6,6 +6,7 @@
 #![expect(clippy::duplicated_attributes, reason = "printer columns have the same attributes each")]
 
 mod adapter;
+mod authentication;
 pub mod bounds;
 mod delivery;
 mod endpoint;
@@ -13,6 +14,7 @@ mod kafka;
 mod route;
 pub mod rules;
 mod scaling;
+mod sessions;
 mod status;
 mod topic;
 mod workload;
@@ -25,15 +27,22 @@ pub use adapter::{
     Adapter, EmptyDir, EnvSource, EnvValue, EnvVariable, ExecProbe, HttpProbe, KeySelector, Probe,
     ProbeAction, PullPolicy, TcpProbe,
 };
-pub use bounds::{CaSecret, NameReference, PasswordSecret, SchemaConfigMap, UsersSecret};
-pub use delivery::{DeadLetter, Delivery, Qos, Redis, Sessions, Store};
+pub use authentication::{
+    AuthenticationMethod, Basic, ClientCertificate, EndpointAuthentication, Jwks, Jwt, Token,
+};
+pub use bounds::{
+    CaSecret, JwksConfigMap, JwksSecret, NameReference, PasswordSecret, SchemaConfigMap, TokensSecret,
+    UsersSecret,
+};
+pub use delivery::{DeadLetter, Delivery, Qos, Store};
 pub use endpoint::{
-    Basic, ClientCertificates, Coap, Datagrams, EndpointAuthentication, EndpointSpec, EndpointTls, Exposure,
-    ExposureType, Http, Limits, Mqtt, Protocol, TrafficPolicy, UdpAcknowledgement,
+    Coap, Datagrams, EndpointSpec, EndpointTls, Exposure, ExposureType, Http, Limits, Mqtt, Protocol,
+    ProxyProtocol, TrafficPolicy, UdpAcknowledgement, WebSocket,
 };
 pub use kafka::{Kafka, Producer, SaslAuthentication, SaslCredentials, Tls};
 pub use route::{EventTime, JsonSchemaSource, RouteSpec, SourceSpec, TargetSpec, Validation};
 pub use scaling::{Autoscaling, AutoscalingProvider, Metric, MetricType, NetworkPolicy, NetworkPolicyMode};
+pub use sessions::{Memory, Redis, RedisCluster, RedisSentinel, RedisServers, RedisTls, Sessions};
 pub use status::{EndpointStatus, IngestPipelineStatus, TopicState, TopicStatus};
 pub use topic::{DeletionPolicy, Management, PartitionGrowth, TopicSpec};
 pub use workload::{Drain, Edge, Quantity, Resources};
@@ -122,7 +131,7 @@ pub struct IngestPipelineSpec {
     /// What an acknowledgement means, and what becomes of messages that cannot be stored where they belong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
-    /// Where MQTT sessions that outlive a connection are kept. Default: in the memory of the pod.
+    /// Where MQTT sessions that outlive a connection are kept. Default: in the memory of the pod, as with memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions: Option<Sessions>,
     /// The pods that serve the endpoints.

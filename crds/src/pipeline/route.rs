@@ -1,5 +1,7 @@
 //! `spec.routes[]`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,14 @@ pub struct RouteSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub key: Option<String>,
+    /// Who may send by this route: for each capture named here, the text that it must be, of {identity}, the name that
+    /// the sender proved, of {claims.NAME}, a claim of its JWT, and of other text: 'project: "{claims.project}"'. A
+    /// claim that is a list stands for any of its elements. All must hold; what is not allowed is refused and never
+    /// dead-lettered. Every source must bind the captures (by MQTT also clientId), and every endpoint must have
+    /// authentication. Default: whoever the endpoint lets in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = bounds::map::<16, 512>)]
+    pub allow: Option<BTreeMap<String, String>>,
     /// Where in a payload the time of the event is. Default: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_time: Option<EventTime>,

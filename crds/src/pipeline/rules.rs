@@ -83,6 +83,26 @@ pub(crate) fn spec() -> Value {
             "self.routes.all(r, self.topics.exists(t, t.name == r.to.topic))",
         ),
         rule(
+            ".routes",
+            "a route allows by identity, and takes from an endpoint that asks nobody who it is",
+            "give the endpoint authentication, or leave allow out",
+            "self.routes.all(r, !has(r.allow) || r.from.all(s, self.endpoints.all(e, e.name != s.endpoint \
+             || has(e.authentication))))",
+        ),
+        rule(
+            ".endpoints",
+            "an endpoint names senders by their certificates, and does not ask for one",
+            "set tls with clientAuth: Required and clientCaSecret",
+            "self.endpoints.all(e, !has(e.authentication) || !has(e.authentication.clientCertificate) \
+             || (has(e.tls) && has(e.tls.clientAuth) && e.tls.clientAuth == 'Required'))",
+        ),
+        rule(
+            ".endpoints",
+            "client identifiers are of mqtt endpoints only",
+            "remove authentication.clientId",
+            "self.endpoints.all(e, has(e.mqtt) || !has(e.authentication) || !has(e.authentication.clientId))",
+        ),
+        rule(
             ".delivery.deadLetter.topic",
             "the dead letter leads to a topic that is not declared",
             "declare it in topics, or correct the name",
@@ -107,8 +127,8 @@ pub(crate) fn spec() -> Value {
             ".sessions",
             "sessions in the memory of a pod are lost to clients that come back to another pod",
             "set sessions.redis, or edge.replicas: 1 without autoscaling, or sessionExpirySeconds: 0",
-            "has(self.sessions) || (!has(self.autoscaling) && has(self.edge) && has(self.edge.replicas) \
-             && self.edge.replicas <= 1) || self.endpoints.all(e, !has(e.mqtt) \
+            "(has(self.sessions) && has(self.sessions.redis)) || (!has(self.autoscaling) && has(self.edge) \
+             && has(self.edge.replicas) && self.edge.replicas <= 1) || self.endpoints.all(e, !has(e.mqtt) \
              || !has(e.mqtt.sessionExpirySeconds) || e.mqtt.sessionExpirySeconds == 0)",
         ),
         rule(
@@ -148,10 +168,10 @@ pub(crate) fn topic() -> Value {
 /// Of an endpoint's `tls`.
 pub(crate) fn endpoint_tls() -> Value {
     all([rule(
-        ".clientCertificates",
+        ".clientAuth",
         "certificates of senders cannot be checked without those that sign them",
-        "set clientCaSecret, or clientCertificates: None",
-        "!has(self.clientCertificates) || self.clientCertificates == 'None' || has(self.clientCaSecret)",
+        "set clientCaSecret, or clientAuth: None",
+        "!has(self.clientAuth) || self.clientAuth == 'None' || has(self.clientCaSecret)",
     )])
 }
 
@@ -202,6 +222,16 @@ pub(crate) fn delivery() -> Value {
         "a message that Kafka has not confirmed is never acknowledged",
         "add Kafka to ackAfter, or leave it out",
         "!has(self.ackAfter) || 'Kafka' in self.ackAfter",
+    )])
+}
+
+/// Of `sessions.redis`.
+pub(crate) fn redis() -> Value {
+    all([rule(
+        ".tls",
+        "a URL that begins with redis:// is one without TLS",
+        "begin it with rediss://, or remove tls",
+        "!has(self.tls) || !has(self.url) || self.url.startsWith('rediss://')",
     )])
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::authentication;
 use crate::pattern::{KeyTemplate, MAX_CAPTURES, Pattern, builtin};
 use crate::pipeline::{EndpointSpec, IngestPipelineSpec, Protocol, RouteSpec, SourceSpec};
 use crate::problem::{Problem, below, element};
@@ -15,6 +16,7 @@ pub(super) fn check(spec: &IngestPipelineSpec, problems: &mut Vec<Problem>) {
     for (index, route) in spec.routes.iter().enumerate() {
         let path = element("spec.routes", index);
         let key = key(route, &path, problems);
+        let allow = authentication::allow(route, &path, problems);
         for (index, source) in route.from.iter().enumerate() {
             let named = |endpoint: &&EndpointSpec| endpoint.name == source.endpoint;
             let Some(endpoint) = spec.endpoints.iter().find(named) else { continue };
@@ -32,6 +34,8 @@ pub(super) fn check(spec: &IngestPipelineSpec, problems: &mut Vec<Problem>) {
                     problems.push(Problem::new(below(&path, "key"), wrong, advice));
                 }
             }
+            let bound = pattern.as_ref().map(|(pattern, _)| pattern);
+            authentication::source(&allow, index, endpoint, bound, &path, problems);
             patterns.entry(&source.endpoint).or_default().extend(pattern);
         }
     }

@@ -5,6 +5,7 @@ mod admin;
 mod node;
 mod records;
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,6 +15,7 @@ pub use self::admin::TopicSpec;
 pub use self::node::Broker;
 use self::node::{NodePlan, Role};
 pub use self::records::{Record, read};
+use crate::pki::Authority;
 use crate::place::Place;
 use crate::{folder, ports};
 
@@ -37,8 +39,17 @@ pub struct Builder {
     auto_create: bool,
     steady: bool,
     users: Vec<User>,
+    tls: Option<TlsFiles>,
     settings: Vec<(String, String)>,
     site: Site,
+}
+
+/// What brokers prove themselves with.
+#[derive(Clone)]
+struct TlsFiles {
+    /// Key and certificate in one file.
+    own: PathBuf,
+    ca: PathBuf,
 }
 
 /// Where nodes run and how they are reached.
@@ -82,6 +93,7 @@ impl Kafka {
             auto_create: false,
             steady: false,
             users: Vec::new(),
+            tls: None,
             settings: Vec::new(),
             site: Site::here(),
         }
@@ -102,6 +114,13 @@ impl Kafka {
     pub fn bootstrap(&self) -> String {
         let ports = self.brokers.iter().map(|broker| self.client_port(broker));
         let servers: Vec<_> = ports.map(|port| format!("{}:{port}", self.site.host)).collect();
+        servers.join(",")
+    }
+
+    /// `bootstrap.servers` of the listeners that ask clients for a certificate, of a cluster with [`Builder::tls`].
+    pub fn mutual_tls(&self) -> String {
+        let servers: Vec<_> =
+            self.brokers.iter().map(|broker| format!("{}:{}", self.site.host, broker.tls_port())).collect();
         servers.join(",")
     }
 
@@ -181,6 +200,19 @@ impl Builder {
         self
     }
 
+    /// Puts the SASL listener behind TLS with a certificate of `authority`, and adds one that asks clients for a
+    /// certificate of it ([`Kafka::mutual_tls`]). Users are needed too.
+    #[must_use]
+    #[track_caller]
+    pub fn tls(mut self, authority: &Authority) -> Self {
+        authority.issue("broker", "/CN=broker", &["DNS:localhost", "IP:127.0.0.1"]);
+        let own = authority.folder().join("broker.pem");
+        std::fs::write(&own, authority.read("broker.key") + authority.read("broker.crt").as_str())
+            .expect("a file");
+        self.tls = Some(TlsFiles { own, ca: authority.folder().join("ca.crt") });
+        self
+    }
+
     /// Any setting of the brokers.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
@@ -213,6 +245,7 @@ impl Builder {
             auto_create: self.auto_create,
             steady: self.steady,
             users: self.users.clone(),
+            tls: self.tls.clone(),
             settings: self.settings.clone(),
             site: site.clone(),
         };

@@ -7,7 +7,7 @@ use std::process::Command;
 use parking_lot::Mutex;
 use rustix::process::Signal;
 
-use super::{Site, User};
+use super::{Site, TlsFiles, User};
 use crate::place::Place;
 use crate::process::run;
 use crate::until::START;
@@ -40,6 +40,7 @@ pub(super) struct NodePlan {
     pub(super) auto_create: bool,
     pub(super) steady: bool,
     pub(super) users: Vec<User>,
+    pub(super) tls: Option<TlsFiles>,
     pub(super) settings: Vec<(String, String)>,
     pub(super) site: Site,
 }
@@ -50,6 +51,7 @@ pub struct Broker {
     folder: PathBuf,
     port: u16,
     sasl_port: u16,
+    tls_port: u16,
     steady: bool,
     place: Place,
     process: Mutex<Process>,
@@ -64,11 +66,12 @@ impl Broker {
             .map(|plan| {
                 let nth = u16::try_from(plan.id).expect("a small id");
                 let (port, sasl_port) = (plan.site.port(9092 + nth), plan.site.port(9192 + nth));
+                let tls_port = plan.site.port(9292 + nth);
                 let name = format!("kafka-{}", plan.id);
                 let home = folder.join(&name);
                 std::fs::create_dir(&home).expect("a folder for the node");
-                std::fs::write(home.join("server.properties"), properties(&plan, &home, port, sasl_port))
-                    .expect("a properties file");
+                let text = properties(&plan, &home, port, sasl_port, tls_port);
+                std::fs::write(home.join("server.properties"), text).expect("a properties file");
                 std::thread::spawn(move || {
                     format(&home, &plan.users);
                     let place = plan.site.place;
@@ -78,6 +81,7 @@ impl Broker {
                         folder: home,
                         port,
                         sasl_port,
+                        tls_port,
                         steady: plan.steady,
                         place,
                         process: Mutex::new(process),
@@ -100,6 +104,11 @@ impl Broker {
     /// Port of the listener that asks for SASL, if the cluster has users.
     pub(super) fn sasl_port(&self) -> u16 {
         self.sasl_port
+    }
+
+    /// Port of the listener that asks for a certificate, if the cluster has TLS.
+    pub(super) fn tls_port(&self) -> u16 {
+        self.tls_port
     }
 
     /// Process id.
@@ -204,7 +213,7 @@ rootLogger.appenderRef.out.ref = out
     std::fs::write(folder.join("log4j2.properties"), text).expect("a logging configuration");
 }
 
-fn properties(plan: &NodePlan, home: &Path, port: u16, sasl_port: u16) -> String {
+fn properties(plan: &NodePlan, home: &Path, port: u16, sasl_port: u16, tls_port: u16) -> String {
     let (controller, controller_port) = plan.controller;
     let address = &plan.site.address;
     let secured = !plan.users.is_empty();
@@ -213,6 +222,9 @@ fn properties(plan: &NodePlan, home: &Path, port: u16, sasl_port: u16) -> String
         listeners.push(format!("PLAIN://{address}:{port}"));
         if secured {
             listeners.push(format!("CLIENTS://{address}:{sasl_port}"));
+        }
+        if plan.tls.is_some() {
+            listeners.push(format!("MUTUAL://{address}:{tls_port}"));
         }
     }
     if plan.role != Role::Broker {
@@ -232,7 +244,20 @@ fn properties(plan: &NodePlan, home: &Path, port: u16, sasl_port: u16) -> String
     set("controller.quorum.voters", &format!("{controller}@127.0.0.1:{controller_port}"));
     set("listeners", &listeners.join(","));
     set("controller.listener.names", &"CONTROLLER");
-    set("listener.security.protocol.map", &"PLAIN:PLAINTEXT,CLIENTS:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT");
+    let sasl = if plan.tls.is_some() { "SASL_SSL" } else { "SASL_PLAINTEXT" };
+    set(
+        "listener.security.protocol.map",
+        &format!("PLAIN:PLAINTEXT,CLIENTS:{sasl},MUTUAL:SSL,CONTROLLER:PLAINTEXT"),
+    );
+    if let Some(TlsFiles { own, ca }) = plan.tls.as_ref().filter(|_| plan.role != Role::Controller) {
+        for listener in ["clients", "mutual"] {
+            for (kind, file) in [("keystore", own), ("truststore", ca)] {
+                set(&format!("listener.name.{listener}.ssl.{kind}.type"), &"PEM");
+                set(&format!("listener.name.{listener}.ssl.{kind}.location"), &file.display());
+            }
+        }
+        set("listener.name.mutual.ssl.client.auth", &"required");
+    }
     if plan.role != Role::Controller {
         set("inter.broker.listener.name", &"PLAIN");
     }

@@ -122,6 +122,8 @@ pub struct Connect {
     pub properties: Vec<u8>,
     /// Will: topic, payload, QoS.
     pub will: Option<(String, Vec<u8>, u8)>,
+    /// User name and password.
+    pub login: Option<(String, Vec<u8>)>,
 }
 
 impl Connect {
@@ -134,7 +136,15 @@ impl Connect {
             keep_alive: 60,
             properties: Vec::new(),
             will: None,
+            login: None,
         }
+    }
+
+    /// The same, with user name and password.
+    #[must_use]
+    pub fn login(mut self, user: &str, password: impl Into<Vec<u8>>) -> Self {
+        self.login = Some((user.to_owned(), password.into()));
+        self
     }
 
     /// The packet.
@@ -143,7 +153,8 @@ impl Connect {
         put_string(&mut body, b"MQTT");
         body.put_u8(if self.version == Version::V5 { 5 } else { 4 });
         let will = self.will.as_ref().map_or(0, |(.., qos)| 0x04 | (qos << 3));
-        body.put_u8(will | if self.clean { 0x02 } else { 0 });
+        let login = if self.login.is_some() { 0xC0 } else { 0 };
+        body.put_u8(login | will | if self.clean { 0x02 } else { 0 });
         body.put_u16(self.keep_alive);
         if self.version == Version::V5 {
             put_length(&mut body, self.properties.len());
@@ -156,6 +167,10 @@ impl Connect {
             }
             put_string(&mut body, topic.as_bytes());
             put_string(&mut body, payload);
+        }
+        if let Some((user, password)) = &self.login {
+            put_string(&mut body, user.as_bytes());
+            put_string(&mut body, password);
         }
         packet(0x10, &body)
     }

@@ -21,7 +21,7 @@ use self::topics::TopicsFound;
 use crate::apply::Applier;
 use crate::cache::{Cache, TRUST_OWN_WRITE};
 use crate::dereference::{Dereferenced, dereference, references};
-use crate::endpoints::endpoints;
+use crate::endpoints::{endpoints, senders_authenticated};
 use crate::finding::Finding;
 use crate::memory::Memory;
 use crate::names::PAUSE_ANNOTATION;
@@ -195,6 +195,7 @@ impl Reconcile<'_> {
         self.scope.cache.seen(FIRST_LOOK).await?;
         self.look_at_edge(found);
         let edge = self.validate()?;
+        found.senders_authenticated = Some(senders_authenticated(&edge));
         let read =
             dereference(&self.context.client, &self.namespace, &references(&self.pipeline.spec)).await?;
         let TopicsFound { ready, durable, topics, serves } = self.topics(&read, report).await?;

@@ -127,6 +127,11 @@ fn turn(config: &mut EdgeConfig, address: SocketAddr, folder: &Path) -> String {
         folder.display(),
         replaced.join(",")
     );
+    if !std::mem::take(&mut config.sessions).is_memory() {
+        notice.push_str(
+            " Sessions are kept in the memory of this process, not in Redis as spec.sessions says.",
+        );
+    }
     if !capped.is_empty() {
         notice.push_str(&format!(
             " One replica in place of those that spec.topics declares: {}.",

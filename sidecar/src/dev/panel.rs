@@ -113,7 +113,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use penstock_crds::edge::{
         Compression, DeliveryConfig, DrainConfig, EDGE_CONFIG_VERSION, HttpConfig, KafkaConfig, LimitsConfig,
-        MqttConfig, PipelineName, SourceConfig, TopicConfig,
+        MqttConfig, PipelineName, SessionsConfig, SourceConfig, TopicConfig,
     };
 
     use super::*;
@@ -125,8 +125,18 @@ mod tests {
             max_in_flight_bytes: 1,
             max_in_flight_messages: 1,
             max_in_flight_bytes_per_connection: 1,
+            max_connections_per_second: None,
         };
-        EndpointConfig { name: name.into(), port, loopback: port == 1883, protocol, limits }
+        EndpointConfig {
+            name: name.into(),
+            port,
+            loopback: port == 1883,
+            protocol,
+            limits,
+            tls: None,
+            proxy_protocol: None,
+            authentication: None,
+        }
     }
 
     fn source(endpoint: &str, pattern: &str) -> SourceConfig {
@@ -156,7 +166,13 @@ mod tests {
                 endpoint(
                     "mqtt",
                     1883,
-                    ProtocolConfig::Mqtt(MqttConfig { maximum_qos: 1, receive_maximum: 1 }),
+                    ProtocolConfig::Mqtt(MqttConfig {
+                        maximum_qos: 1,
+                        receive_maximum: 1,
+                        session_expiry_seconds: 0,
+                        will_grace_seconds: 30,
+                        web_socket_path: None,
+                    }),
                 ),
                 endpoint("http", 8080, ProtocolConfig::Http(HttpConfig { base_path: "/in".into() })),
             ],
@@ -165,10 +181,12 @@ mod tests {
                 from: vec![source("mqtt", "v1/{device}/+/it's/#"), source("http", "/v1/{device}")],
                 topic: "telemetry".into(),
                 key: Some("{device}".into()),
+                allow: std::collections::BTreeMap::new(),
                 event_time_pointer: Some("/meta/time~1stamp".into()),
                 json_schema: None,
             }],
             delivery: DeliveryConfig { ack_timeout_seconds: 1, dead_letter_topic: None },
+            sessions: SessionsConfig::Memory,
             drain: DrainConfig { accept_seconds: 0, client_seconds: 0, adapter_stop_seconds: None },
             max_in_flight_bytes: 1,
             admin_port: 1,

@@ -1,13 +1,16 @@
 //! Who is connected to an endpoint, and the orders that connections are given from outside.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::Notify;
+
+use super::wire::ClientCertificate;
+use crate::auth::Identity;
 
 /// What a connection is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub enum Order {
     TakenOver = 2,
     /// Close now: the pod ends, and what is in flight is abandoned.
     Close = 3,
+    /// Leave: what the client proved itself with holds no longer.
+    Unauthorized = 4,
 }
 
 /// The outside's hold on one connection.
@@ -26,15 +31,39 @@ pub enum Order {
 pub struct Handle {
     order: AtomicU8,
     waker: Mutex<Option<Waker>>,
+    certificate: OnceLock<Arc<ClientCertificate>>,
+    identity: OnceLock<Arc<Identity>>,
 }
 
 impl Handle {
+    /// Notes by which certificate the client is known.
+    pub(super) fn know(&self, certificate: Arc<ClientCertificate>) {
+        let _ = self.certificate.set(certificate);
+    }
+
+    /// The certificate that the client has shown, if it did and the endpoint's CA signed it.
+    #[must_use]
+    pub(super) fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.get().map(Arc::as_ref)
+    }
+
     /// Gives an order; a later one takes the place of an earlier one.
     pub fn order(&self, order: Order) {
         self.order.store(order as u8, Ordering::Release);
         if let Some(waker) = self.waker.lock().take() {
             waker.wake();
         }
+    }
+
+    /// Notes who the client is. Ask its gate once more afterwards: what was taken away in between is not told.
+    pub fn identify(&self, identity: Arc<Identity>) {
+        let _ = self.identity.set(identity);
+    }
+
+    /// Who the client is.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.get()
     }
 
     /// The order given last.
@@ -44,6 +73,7 @@ impl Handle {
             1 => Some(Order::Leave),
             2 => Some(Order::TakenOver),
             3 => Some(Order::Close),
+            4 => Some(Order::Unauthorized),
             _ => None,
         }
     }
@@ -123,10 +153,40 @@ impl Connections {
         }
     }
 
+    /// Tells the connections of identities that do not hold on to close.
+    pub async fn revoke(&self, holds: impl Fn(&Identity) -> bool) {
+        /// So that a thousand that come back at once do not meet the next thousand.
+        const TOGETHER: usize = 1_000;
+        let ended = |handle: &Arc<Handle>| handle.identity().is_some_and(|identity| !holds(identity));
+        let handles: Vec<_> = self
+            .inside
+            .lock()
+            .iter()
+            .map(|(_, handle)| handle)
+            .filter(|handle| ended(handle))
+            .cloned()
+            .collect();
+        for (index, handle) in handles.iter().enumerate() {
+            if index % TOGETHER == TOGETHER - 1 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            handle.order(Order::Unauthorized);
+        }
+    }
+
     /// Tells all connections to close now.
     pub fn close_all(&self) {
         let handles: Vec<_> = self.inside.lock().iter().map(|(_, handle)| Arc::clone(handle)).collect();
         handles.iter().for_each(|handle| handle.order(Order::Close));
+    }
+
+    /// The connections of clients that are known by a certificate.
+    pub(super) fn known(&self) -> Vec<(Arc<Handle>, Arc<ClientCertificate>)> {
+        let inside = self.inside.lock();
+        let known = inside
+            .iter()
+            .filter_map(|(_, handle)| Some((Arc::clone(handle), handle.certificate.get()?.clone())));
+        known.collect()
     }
 
     /// Waits until nobody is connected.

@@ -4,6 +4,7 @@ pub mod connections;
 pub mod http;
 pub mod listener;
 pub mod mqtt;
+pub mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::intake::Intake;
 use connections::Connections;
 use http::HttpEndpoint;
 use mqtt::MqttEndpoint;
+use wire::door::Door;
 
 /// The slowest that a sender may be with a message, beside a fixed time for each.
 const SLOWEST_BYTES_PER_SECOND: u64 = 16_384;
@@ -44,6 +46,7 @@ pub struct Endpoint {
     intake: Arc<Intake>,
     reach: Reach,
     protocol: Protocol,
+    door: Arc<Door>,
 }
 
 enum Protocol {
@@ -52,9 +55,9 @@ enum Protocol {
 }
 
 impl Endpoint {
-    /// The endpoint that `config` describes, in front of `intake`.
+    /// The endpoint that `config` describes, in front of `intake` and behind `door`.
     #[must_use]
-    pub fn new(config: &EndpointConfig, intake: Arc<Intake>, ack_timeout: Duration) -> Self {
+    pub fn new(config: &EndpointConfig, intake: Arc<Intake>, ack_timeout: Duration, door: Door) -> Self {
         let limits = config.limits.clone();
         let protocol = match &config.protocol {
             ProtocolConfig::Mqtt(mqtt) => {
@@ -65,7 +68,7 @@ impl Endpoint {
             }
         };
         let reach = if config.loopback { Reach::Pod } else { Reach::Outside };
-        Self { intake, reach, protocol }
+        Self { intake, reach, protocol, door: Arc::new(door) }
     }
 
     /// Its name.
@@ -95,11 +98,18 @@ impl Endpoint {
         }
     }
 
+    /// What connections go through before they are served.
+    #[must_use]
+    pub fn door(&self) -> &Door {
+        &self.door
+    }
+
     /// Accepts connections until `stop`.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
+        let door = Arc::clone(&self.door);
         match &self.protocol {
-            Protocol::Mqtt(endpoint) => Arc::clone(endpoint).serve(listener, stop).await,
-            Protocol::Http(endpoint) => Arc::clone(endpoint).serve(listener, stop).await,
+            Protocol::Mqtt(endpoint) => Arc::clone(endpoint).serve(listener, door, stop).await,
+            Protocol::Http(endpoint) => Arc::clone(endpoint).serve(listener, door, stop).await,
         }
     }
 }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use penstock_crds::edge::{EdgeConfig, EndpointConfig, ProtocolConfig};
+use penstock_crds::identity::IdentityTemplate;
 use penstock_crds::pattern::{KeyTemplate, Pattern};
 
+use crate::auth::{self, Gate, GateError};
 use crate::budget::{EndpointBudget, PodBudget};
 use crate::ledger::{Account, EndpointLedger};
 use crate::store::kafka::{KafkaStore, Return, SubmitError};
@@ -26,6 +28,8 @@ const EVENT_TYPE: &[u8] = b"dev.penstock.message";
 pub enum Refusal {
     /// Nobody asked for it.
     NoRoute,
+    /// The sender may not send there.
+    NotAllowed,
     /// A capture is empty or has a forbidden character.
     UncleanCapture,
     /// The payload does not match the route's schema; where and which rule.
@@ -131,6 +135,7 @@ pub struct Intake {
     dead_letter: Option<usize>,
     budget: Arc<EndpointBudget>,
     ledger: Arc<EndpointLedger>,
+    gate: Option<Arc<Gate>>,
     endpoint: String,
     /// `ce_source`: the pipeline and the endpoint.
     source: String,
@@ -158,6 +163,12 @@ pub enum IntakeError {
         /// Why.
         error: SchemaError,
     },
+    /// Authentication.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The system gives no threads to verify passwords.
+    #[error("cannot start threads to verify passwords: {0}")]
+    Threads(std::io::Error),
     /// The configuration contradicts itself; it was not made by `resolve`.
     #[error("the configuration is not consistent: {0}")]
     Inconsistent(String),
@@ -189,8 +200,9 @@ impl Intake {
                         .map_err(|error| IntakeError::Schema { route: route.name.clone(), error })?,
                 })
             })
-            .collect::<Result<Arc<[_]>, _>>()?;
+            .collect::<Result<Arc<[_]>, IntakeError>>()?;
         let dead_letter = config.delivery.dead_letter_topic.as_deref().map(topic).transpose()?;
+        let verifier = auth::start_verifier(config).map_err(IntakeError::Threads)?;
         let one = |endpoint: &EndpointConfig| {
             let limits = &endpoint.limits;
             let messages = u64::from(limits.max_in_flight_messages);
@@ -201,6 +213,7 @@ impl Intake {
                 dead_letter,
                 budget: EndpointBudget::new(Arc::clone(pod), limits.max_in_flight_bytes, messages),
                 ledger: EndpointLedger::new(&endpoint.name),
+                gate: Gate::new(config, endpoint, references, &verifier)?,
                 endpoint: endpoint.name.clone(),
                 source: format!("/{}/{}/{}", config.pipeline.namespace, config.pipeline.name, endpoint.name),
             }))
@@ -220,6 +233,12 @@ impl Intake {
         &self.ledger
     }
 
+    /// Who is let in; none where everybody is.
+    #[must_use]
+    pub fn gate(&self) -> Option<&Arc<Gate>> {
+        self.gate.as_ref()
+    }
+
     /// The store behind it.
     #[must_use]
     pub fn store(&self) -> &Arc<KafkaStore> {
@@ -232,12 +251,17 @@ impl Intake {
         self.store.lanes().open(&self.budget, account)
     }
 
-    /// Whether a message to this address would find a route, so that its sender can be told before it has sent all of
-    /// it.
-    pub fn has_route(&self, address: &str) -> Result<(), Refusal> {
+    /// Whether a message of this sender to this address would find a route that it may use, so that it can be told
+    /// before it has sent all of it.
+    pub fn has_route(&self, address: &str, sender: Sender<'_>) -> Result<(), Refusal> {
         match self.router.find(address) {
+            Found::Route(target, captures) | Found::UncleanCapture(target, captures)
+                if !target.allows(&captures, sender) =>
+            {
+                Err(Refusal::NotAllowed)
+            }
             Found::Route(..) => Ok(()),
-            Found::UncleanCapture => Err(Refusal::UncleanCapture),
+            Found::UncleanCapture(..) => Err(Refusal::UncleanCapture),
             Found::Nothing => Err(Refusal::NoRoute),
         }
     }
@@ -254,7 +278,13 @@ impl Intake {
         SCRATCH.with_borrow_mut(|scratch| {
             let refusal = match self.router.find(arrival.address) {
                 Found::Nothing => Refusal::NoRoute,
-                Found::UncleanCapture => Refusal::UncleanCapture,
+                // Never dead-lettered (contract, §1): who may not send may not fill a topic with it either.
+                Found::Route(target, captures) | Found::UncleanCapture(target, captures)
+                    if !target.allows(&captures, arrival.sender) =>
+                {
+                    return Err(Refusal::NotAllowed);
+                }
+                Found::UncleanCapture(..) => Refusal::UncleanCapture,
                 Found::Route(target, captures) => {
                     let Some(route) = self.routes.get(target.route) else { return Err(Refusal::NoRoute) };
                     match route.read(arrival.payload) {
@@ -351,18 +381,26 @@ impl Route {
 }
 
 fn router(config: &EdgeConfig, endpoint: &EndpointConfig) -> Result<Router, IntakeError> {
-    let inconsistent = |route: &str, error| IntakeError::Inconsistent(format!("route {route}: {error}"));
+    let inconsistent = |route: &str, error: penstock_crds::pattern::PatternError| {
+        IntakeError::Inconsistent(format!("route {route}: {error}"))
+    };
     let mut router = Router::default();
     for (index, route) in config.routes.iter().enumerate() {
         let template = route.key.as_deref().map(KeyTemplate::parse);
         let key = template.transpose().map_err(|error| inconsistent(&route.name, error))?;
+        let allow = route.allow.iter().map(|(capture, template)| {
+            let template = IdentityTemplate::parse(template)
+                .map_err(|error| IntakeError::Inconsistent(format!("route {}: {error}", route.name)))?;
+            Ok((capture.clone(), template))
+        });
+        let allow = allow.collect::<Result<Vec<_>, IntakeError>>()?;
         for source in route.from.iter().filter(|source| source.endpoint == endpoint.name) {
             let pattern = match endpoint.protocol {
                 ProtocolConfig::Mqtt(_) => Pattern::topic_filter(&source.pattern),
                 ProtocolConfig::Http(_) => Pattern::path(&source.pattern),
             };
             let pattern = pattern.map_err(|error| inconsistent(&route.name, error))?;
-            router.add(&pattern, index, key.as_ref());
+            router.add(&pattern, index, key.as_ref(), &allow);
         }
     }
     Ok(router)

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use penstock_crds::identity::IdentityTemplate;
 use penstock_crds::pattern::{KeyPart, KeyTemplate, MAX_CAPTURES, Pattern, Segment, builtin};
+
+use crate::auth::Identity;
 
 /// The values that a match bound, in order of the pattern.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +48,14 @@ pub struct Target {
     /// Index of the route in the configuration.
     pub route: usize,
     key: Option<Vec<KeyPiece>>,
+    allow: Option<Box<[Allow]>>,
+}
+
+/// What one capture must be.
+#[derive(Debug)]
+struct Allow {
+    what: KeyPiece,
+    template: IdentityTemplate,
 }
 
 #[derive(Debug)]
@@ -61,15 +72,28 @@ impl Target {
         key.clear();
         let Some(pieces) = &self.key else { return false };
         for piece in pieces {
-            let text = match piece {
-                KeyPiece::Literal(text) => text,
-                KeyPiece::Capture(index) => captures.get(*index),
-                KeyPiece::ClientId => sender.client_id,
-                KeyPiece::Source => sender.source,
-            };
-            key.extend_from_slice(text.as_bytes());
+            key.extend_from_slice(piece.text(captures, sender).as_bytes());
         }
         true
+    }
+
+    /// Whether the sender may send by this route, to where the captures say. All that the route names must hold.
+    #[must_use]
+    pub fn allows(&self, captures: &Captures<'_>, sender: Sender<'_>) -> bool {
+        let Some(allow) = &self.allow else { return true };
+        let Some(identity) = sender.identity else { return false };
+        allow.iter().all(|one| one.template.matches(one.what.text(captures, sender), identity))
+    }
+}
+
+impl KeyPiece {
+    fn text<'s>(&'s self, captures: &Captures<'s>, sender: Sender<'s>) -> &'s str {
+        match self {
+            Self::Literal(text) => text,
+            Self::Capture(index) => captures.get(*index),
+            Self::ClientId => sender.client_id,
+            Self::Source => sender.source,
+        }
     }
 }
 
@@ -80,6 +104,8 @@ pub struct Sender<'a> {
     pub client_id: &'a str,
     /// IP address.
     pub source: &'a str,
+    /// Who it has proved to be, where somebody asks.
+    pub identity: Option<&'a Identity>,
 }
 
 /// The routes of one endpoint, compiled once.
@@ -100,25 +126,32 @@ struct Node {
 
 /// What was found.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives on the stack for one call; a box would be an allocation per message"
-)]
 pub enum Found<'r, 'a> {
     /// A route and what its pattern bound.
     Route(&'r Target, Captures<'a>),
-    /// A route whose captures are refused.
-    UncleanCapture,
+    /// A route, and captures that are refused.
+    UncleanCapture(&'r Target, Captures<'a>),
     /// None.
     Nothing,
 }
 
 impl Router {
-    /// Adds a source of a route.
-    pub fn add(&mut self, pattern: &Pattern, route: usize, key: Option<&KeyTemplate>) {
+    /// Adds a source of a route. `allow` says what captures must be, by their names.
+    pub fn add(
+        &mut self,
+        pattern: &Pattern,
+        route: usize,
+        key: Option<&KeyTemplate>,
+        allow: &[(String, IdentityTemplate)],
+    ) {
         let names: Vec<&str> = pattern.captures().collect();
         let key = key.map(|template| template.parts().iter().map(|part| piece(part, &names)).collect());
-        let target = Target { route, key };
+        let one = |(name, template): &(String, IdentityTemplate)| Allow {
+            what: piece(&KeyPart::Capture(name.clone()), &names),
+            template: template.clone(),
+        };
+        let allow = (!allow.is_empty()).then(|| allow.iter().map(one).collect());
+        let target = Target { route, key, allow };
         let mut node = &mut self.root;
         for segment in pattern.segments() {
             node = match segment {
@@ -142,8 +175,11 @@ impl Router {
         let hidden = address.starts_with('$');
         let mut captures = Captures::default();
         let _ = self.root.descend(Some(address), &mut captures, hidden, &mut |target, captures| {
-            found =
-                if captures.are_clean() { Found::Route(target, *captures) } else { Found::UncleanCapture };
+            found = if captures.are_clean() {
+                Found::Route(target, *captures)
+            } else {
+                Found::UncleanCapture(target, *captures)
+            };
             ControlFlow::Break(())
         });
         found
@@ -205,7 +241,7 @@ mod tests {
     fn router(patterns: &[&str]) -> Router {
         let mut router = Router::default();
         for (route, pattern) in patterns.iter().enumerate() {
-            router.add(&Pattern::topic_filter(pattern).unwrap(), route, None);
+            router.add(&Pattern::topic_filter(pattern).unwrap(), route, None, &[]);
         }
         router
     }
@@ -213,7 +249,7 @@ mod tests {
     fn route(router: &Router, address: &str) -> Option<usize> {
         match router.find(address) {
             Found::Route(target, _) => Some(target.route),
-            Found::UncleanCapture | Found::Nothing => None,
+            Found::UncleanCapture(..) | Found::Nothing => None,
         }
     }
 
@@ -247,10 +283,10 @@ mod tests {
     fn a_key_is_rendered_from_captures_and_sender() {
         let mut router = Router::default();
         let template = KeyTemplate::parse("{b}-{a}@{clientId}/{source}").unwrap();
-        router.add(&Pattern::topic_filter("v1/{a}/{b}").unwrap(), 0, Some(&template));
+        router.add(&Pattern::topic_filter("v1/{a}/{b}").unwrap(), 0, Some(&template), &[]);
         let Found::Route(target, captures) = router.find("v1/one/two") else { panic!("no route") };
         let mut key = Vec::new();
-        let sender = Sender { client_id: "c", source: "192.0.2.1" };
+        let sender = Sender { client_id: "c", source: "192.0.2.1", identity: None };
         assert!(target.render_key(&captures, sender, &mut key));
         assert_eq!(key, b"two-one@c/192.0.2.1");
     }
@@ -258,7 +294,19 @@ mod tests {
     #[test]
     fn an_empty_capture_is_refused() {
         let router = router(&["v1/{a}/x"]);
-        assert!(matches!(router.find("v1//x"), Found::UncleanCapture));
+        assert!(matches!(router.find("v1//x"), Found::UncleanCapture(..)));
+    }
+
+    #[test]
+    fn nobody_is_allowed_what_is_bound_to_an_identity() {
+        let mut router = Router::default();
+        let allow = [("a".to_owned(), IdentityTemplate::parse("{identity}").unwrap())];
+        router.add(&Pattern::topic_filter("v1/{a}/{b}").unwrap(), 0, None, &allow);
+        router.add(&Pattern::topic_filter("v2/{a}").unwrap(), 1, None, &[]);
+        for (address, expected) in [("v1/x/y", false), ("v2/x", true)] {
+            let Found::Route(target, captures) = router.find(address) else { panic!("no route") };
+            assert_eq!(target.allows(&captures, Sender::default()), expected, "{address}");
+        }
     }
 
     proptest::proptest! {

@@ -2,6 +2,7 @@
 
 pub mod handshake;
 pub mod record;
+pub mod redis;
 
 #[cfg(test)]
 mod model;

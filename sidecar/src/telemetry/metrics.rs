@@ -9,7 +9,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSe
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::auth::Gate;
 use crate::edge::Edge;
+use crate::endpoint::Endpoint;
 use crate::ledger::{Columns, LATENCY_BOUNDS_MICROS, Latency};
 
 type Labels<'a> = [(&'static str, &'a str)];
@@ -47,6 +49,8 @@ impl Collector for Scrape {
         let mut families = Families(encoder);
         messages(&self.0, &mut families)?;
         room(&self.0, &mut families)?;
+        doors(&self.0, &mut families)?;
+        gates(&self.0, &mut families)?;
         kafka(&self.0, &mut families)
     }
 }
@@ -155,7 +159,7 @@ fn messages(edge: &Edge, families: &mut Families<'_>) -> fmt::Result {
 /// Connections and budgets.
 fn room(edge: &Edge, families: &mut Families<'_>) -> fmt::Result {
     let labels: Vec<_> = edge.endpoints().iter().map(|endpoint| [("endpoint", endpoint.name())]).collect();
-    let each = |of: fn(&crate::endpoint::Endpoint) -> u64| {
+    let each = |of: fn(&Endpoint) -> u64| {
         labels.iter().zip(edge.endpoints()).map(move |(labels, endpoint)| (&labels[..], of(endpoint)))
     };
     families.gauge("connections", "Open connections", each(|e| e.connections().len() as u64))?;
@@ -179,6 +183,91 @@ fn room(edge: &Edge, families: &mut Families<'_>) -> fmt::Result {
     families.gauge("draining", "1 while the pod is ending", [(&[][..], u64::from(edge.is_draining()))])?;
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     families.gauge("build", "1, labelled with the version", [(&version[..], 1_u64)])
+}
+
+/// What connections go through before they are served.
+fn doors(edge: &Edge, families: &mut Families<'_>) -> fmt::Result {
+    let secured: Vec<_> = edge
+        .endpoints()
+        .iter()
+        .filter_map(|endpoint| Some((endpoint.door(), endpoint.door().credentials()?)))
+        .map(|(door, credentials)| ([("endpoint", door.endpoint())], door, credentials))
+        .collect();
+    families.gauge(
+        "endpoint_certificate_expiry_timestamp_seconds",
+        "Unix time at which the endpoint's certificate expires",
+        secured.iter().map(|(labels, _, credentials)| (&labels[..], credentials.not_after())),
+    )?;
+    families.gauge(
+        "endpoint_certificate_current",
+        "1 while certificate, key and CA in use are what the mounted files hold; 0 when those cannot be used",
+        secured.iter().map(|(labels, _, credentials)| (&labels[..], u64::from(credentials.failing() == 0))),
+    )?;
+    let handshakes: Vec<_> = secured
+        .iter()
+        .flat_map(|(_, door, _)| {
+            let (full, resumed) = door.opened();
+            [("full", full), ("resumed", resumed)]
+                .map(|(kind, count)| ([("endpoint", door.endpoint()), ("kind", kind)], count))
+        })
+        .collect();
+    families.counter(
+        "tls_handshakes",
+        "TLS handshakes that went through",
+        handshakes.iter().map(|(labels, count)| (&labels[..], *count)),
+    )?;
+    let failed: Vec<_> = edge
+        .endpoints()
+        .iter()
+        .map(Endpoint::door)
+        .filter(|door| !door.is_plain())
+        .flat_map(|door| {
+            door.failed().map(move |(reason, count)| {
+                ([("endpoint", door.endpoint()), ("reason", reason.as_str())], count)
+            })
+        })
+        .collect();
+    families.counter(
+        "openings_failed",
+        "Connections that ended before their protocol began",
+        failed.iter().map(|(labels, count)| (&labels[..], *count)),
+    )
+}
+
+/// Who is let in. Endpoints without authentication have no samples.
+fn gates(edge: &Edge, families: &mut Families<'_>) -> fmt::Result {
+    let gates: Vec<_> = edge.endpoints().iter().filter_map(|endpoint| endpoint.intake().gate()).collect();
+    let outcomes: Vec<_> = gates
+        .iter()
+        .flat_map(|gate| {
+            let one = |(outcome, count)| ([("endpoint", gate.endpoint()), ("outcome", outcome)], count);
+            gate.counts().map(one)
+        })
+        .collect();
+    families.counter(
+        "authentications",
+        "Attempts to be let in, by how they ended",
+        outcomes.iter().map(|(labels, count)| (&labels[..], *count)),
+    )?;
+    let labels: Vec<_> = gates.iter().map(|gate| [("endpoint", gate.endpoint())]).collect();
+    let each =
+        |of: fn(&Gate) -> u64| labels.iter().zip(&gates).map(move |(labels, gate)| (&labels[..], of(gate)));
+    families.gauge(
+        "credentials_broken",
+        "1 while the file of credentials cannot be used; those read before hold on",
+        each(|gate| u64::from(gate.is_broken())),
+    )?;
+    families.gauge(
+        "credentials_remembered",
+        "Proofs that were found right lately and need not be verified again",
+        each(|gate| gate.remembered() as u64),
+    )?;
+    let waiting = gates.iter().map(|gate| gate.waiting() as u64).max().unwrap_or(0);
+    families.gauge(
+        "verifications_waiting",
+        "Passwords that wait for their slow hash, of all endpoints",
+        [(&[][..], waiting)],
+    )
 }
 
 /// Topics, producer and brokers.

@@ -12,7 +12,7 @@ mod store;
 
 use penstock_crds::edge::{
     Compression, DeliveryConfig, DrainConfig, EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig,
-    KafkaConfig, KafkaTls, LimitsConfig, PipelineName, ProtocolConfig, TopicConfig,
+    KafkaConfig, KafkaTls, LimitsConfig, PipelineName, ProtocolConfig, SessionsConfig, TopicConfig,
 };
 
 /// A pipeline with the topic `telemetry` of 6 partitions, as it is written for a real cluster.
@@ -22,7 +22,7 @@ fn pipeline() -> EdgeConfig {
         pipeline: PipelineName { namespace: "default".into(), name: "test".into() },
         kafka: KafkaConfig {
             bootstrap_servers: vec!["kafka.example:9093".into()],
-            tls: Some(KafkaTls { ca: None }),
+            tls: Some(KafkaTls { ca: None, certificate: None }),
             authentication: None,
             linger_milliseconds: 5,
             compression: Compression::None,
@@ -45,10 +45,15 @@ fn pipeline() -> EdgeConfig {
                 max_in_flight_bytes: 1 << 20,
                 max_in_flight_messages: 1_000,
                 max_in_flight_bytes_per_connection: 1 << 20,
+                max_connections_per_second: None,
             },
+            tls: None,
+            proxy_protocol: None,
+            authentication: None,
         }],
         routes: Vec::new(),
         delivery: DeliveryConfig { ack_timeout_seconds: 10, dead_letter_topic: None },
+        sessions: SessionsConfig::Memory,
         drain: DrainConfig { accept_seconds: 0, client_seconds: 0, adapter_stop_seconds: None },
         max_in_flight_bytes: 1 << 20,
         admin_port: 1,

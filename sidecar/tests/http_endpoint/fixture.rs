@@ -1,18 +1,19 @@
 //! An HTTP endpoint in this process, in front of librdkafka's mock cluster, and clients for it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use penstock_crds::edge::{
-    Compression, DeliveryConfig, DrainConfig, EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig,
-    KafkaConfig, LimitsConfig, PipelineName, ProtocolConfig, ReferencePath, RouteConfig, SourceConfig,
-    TopicConfig,
+    AuthenticationConfig, AuthenticationMethodConfig, Compression, DeliveryConfig, DrainConfig,
+    EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig, KafkaConfig, LimitsConfig, PipelineName,
+    ProtocolConfig, ReferencePath, RouteConfig, SessionsConfig, SourceConfig, TopicConfig,
 };
 use penstock_sidecar::budget::PodBudget;
 use penstock_sidecar::endpoint::http::{HttpEndpoint, Timeouts};
+use penstock_sidecar::endpoint::wire::door::Door;
 use penstock_sidecar::intake::Intake;
 use penstock_sidecar::ledger::Columns;
 use penstock_sidecar::store::kafka::{KafkaStore, Threads};
@@ -32,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) limits: LimitsConfig,
     pub(crate) timeouts: Timeouts,
     pub(crate) ack_timeout: Duration,
+    /// Lines of users; without them the endpoint is open.
+    pub(crate) users: Option<String>,
 }
 
 impl Default for Plan {
@@ -43,9 +46,11 @@ impl Default for Plan {
                 max_in_flight_bytes: 16 << 20,
                 max_in_flight_messages: 10_000,
                 max_in_flight_bytes_per_connection: 1 << 20,
+                max_connections_per_second: None,
             },
             timeouts: Timeouts::default(),
             ack_timeout: Duration::from_secs(10),
+            users: None,
         }
     }
 }
@@ -69,7 +74,13 @@ impl Edge {
         mock.create_topic(TOPIC, 1, 1).unwrap();
         let references = tempfile::tempdir().unwrap();
         std::fs::write(references.path().join("schema.json"), r#"{"required": ["t"]}"#).unwrap();
-        let config = Arc::new(config(&mock.bootstrap_servers(), plan.limits.clone()));
+        let mut config = config(&mock.bootstrap_servers(), plan.limits.clone());
+        if let Some(users) = plan.users {
+            std::fs::write(references.path().join("users"), users).unwrap();
+            let method = AuthenticationMethodConfig::Basic(ReferencePath("users".into()));
+            config.endpoints[0].authentication = Some(AuthenticationConfig { method, client_id: None });
+        }
+        let config = Arc::new(config);
         let pod = PodBudget::new(config.max_in_flight_bytes);
         let (store, threads) =
             KafkaStore::start(Arc::clone(&config), references.path(), Arc::clone(&pod)).unwrap();
@@ -85,7 +96,7 @@ impl Edge {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(Arc::clone(&endpoint).serve(listener, stop.clone()));
+        tokio::spawn(Arc::clone(&endpoint).serve(listener, Arc::new(Door::open("test")), stop.clone()));
         until("the topic takes messages", || store.health().was_seen()).await;
         let watching = Arc::new(AtomicBool::new(true));
         let watch = std::thread::spawn({
@@ -141,6 +152,7 @@ fn config(bootstrap_servers: &str, limits: LimitsConfig) -> EdgeConfig {
         from: vec![SourceConfig { endpoint: "http".into(), pattern: pattern.into() }],
         topic: "telemetry".into(),
         key: schema.is_none().then(|| "{project}/{device}".into()),
+        allow: BTreeMap::new(),
         event_time_pointer: None,
         json_schema: schema.map(|path| ReferencePath(path.into())),
     };
@@ -167,12 +179,16 @@ fn config(bootstrap_servers: &str, limits: LimitsConfig) -> EdgeConfig {
             loopback: true,
             protocol: ProtocolConfig::Http(HttpConfig { base_path: "/in".into() }),
             limits: limits.clone(),
+            tls: None,
+            proxy_protocol: None,
+            authentication: None,
         }],
         routes: vec![
             route("telemetry", "/v1/{project}/{device}/telemetry", None),
             route("checked", "/checked/{device}", Some("schema.json")),
         ],
         delivery: DeliveryConfig { ack_timeout_seconds: 10, dead_letter_topic: Some("telemetry".into()) },
+        sessions: SessionsConfig::default(),
         drain: DrainConfig { accept_seconds: 0, client_seconds: 0, adapter_stop_seconds: None },
         max_in_flight_bytes: limits.max_in_flight_bytes,
         admin_port: 0,
@@ -214,7 +230,7 @@ impl Answer {
         assert_eq!(json["type"], format!("https://penstock.dev/problems/{slug}"), "{json}");
         assert_eq!(json["status"], status);
         assert!(json["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
-        assert_eq!(self.header("retry-after").is_some(), status == 503, "{self:?}");
+        assert_eq!(self.header("retry-after").is_some(), matches!(status, 429 | 503), "{self:?}");
     }
 
     /// Checks that this is a receipt, the same in body and header fields.

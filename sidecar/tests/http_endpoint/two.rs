@@ -16,14 +16,14 @@ use crate::fixture::{Answer, Edge, MAX_MESSAGE_BYTES, PATIENCE, Plan, until};
 
 const PATH: &str = "/in/v1/p/d/telemetry";
 
-struct Two {
+pub(crate) struct Two {
     sender: SendRequest<Full<Bytes>>,
     socket: std::net::TcpStream,
     connection: JoinHandle<hyper::Result<()>>,
 }
 
 impl Two {
-    async fn connect(edge: &Edge) -> Self {
+    pub(crate) async fn connect(edge: &Edge) -> Self {
         let stream = TcpStream::connect(edge.address).await.unwrap().into_std().unwrap();
         let socket = stream.try_clone().unwrap();
         let stream = TokioIo::new(TcpStream::from_std(stream).unwrap());
@@ -36,7 +36,17 @@ impl Two {
         path: &str,
         body: B,
     ) -> impl Future<Output = hyper::Result<Answer>> + Send + use<B> {
-        let request = Request::post(format!("http://x{path}")).body(Full::new(body.into())).unwrap();
+        self.send(Request::post(format!("http://x{path}")).body(Full::new(body.into())).unwrap())
+    }
+
+    pub(crate) fn local_port(&self) -> u16 {
+        self.socket.local_addr().unwrap().port()
+    }
+
+    pub(crate) fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> impl Future<Output = hyper::Result<Answer>> + Send + use<> {
         let mut sender = self.sender.clone();
         async move {
             sender.ready().await?;
@@ -50,7 +60,7 @@ impl Two {
         tokio::time::timeout(PATIENCE, self.post(path, body)).await.expect("an answer in time").unwrap()
     }
 
-    async fn end(self) -> hyper::Result<()> {
+    pub(crate) async fn end(self) -> hyper::Result<()> {
         drop(self.sender);
         tokio::time::timeout(PATIENCE, self.connection).await.expect("ends in time").unwrap()
     }

@@ -1,11 +1,12 @@
 //! The pipeline under load, as a sidecar reads it: every value is the default of the API.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use penstock_crds::edge::{
     Compression, DeliveryConfig, DrainConfig, EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig,
-    KafkaConfig, LimitsConfig, MqttConfig, PipelineName, ProtocolConfig, RouteConfig, SourceConfig,
-    TopicConfig,
+    KafkaConfig, LimitsConfig, MqttConfig, PipelineName, ProtocolConfig, RouteConfig, SessionsConfig,
+    SourceConfig, TopicConfig,
 };
 use penstock_e2e::{Kafka, ports};
 
@@ -33,7 +34,16 @@ pub(crate) fn config(kafka: &Kafka, topic: &str) -> EdgeConfig {
             min_in_sync_replicas: None,
         }],
         endpoints: vec![
-            endpoint("mqtt", ProtocolConfig::Mqtt(MqttConfig { maximum_qos: 1, receive_maximum: 1024 })),
+            endpoint(
+                "mqtt",
+                ProtocolConfig::Mqtt(MqttConfig {
+                    maximum_qos: 1,
+                    receive_maximum: 1024,
+                    session_expiry_seconds: 0,
+                    will_grace_seconds: 30,
+                    web_socket_path: None,
+                }),
+            ),
             endpoint("rest", ProtocolConfig::Http(HttpConfig { base_path: String::new() })),
         ],
         routes: vec![RouteConfig {
@@ -44,10 +54,12 @@ pub(crate) fn config(kafka: &Kafka, topic: &str) -> EdgeConfig {
             ],
             topic: "telemetry".to_owned(),
             key: Some("{project}/{device}".to_owned()),
+            allow: BTreeMap::new(),
             event_time_pointer: None,
             json_schema: None,
         }],
         delivery: DeliveryConfig { ack_timeout_seconds: 10, dead_letter_topic: None },
+        sessions: SessionsConfig::Memory,
         drain: DrainConfig { accept_seconds: 5, client_seconds: 30, adapter_stop_seconds: None },
         max_in_flight_bytes: 256 << 20,
         admin_port: ports::free(),
@@ -73,6 +85,10 @@ fn endpoint(name: &str, protocol: ProtocolConfig) -> EndpointConfig {
             max_in_flight_bytes: 64 << 20,
             max_in_flight_messages: 100_000,
             max_in_flight_bytes_per_connection: 1 << 20,
+            max_connections_per_second: None,
         },
+        tls: None,
+        proxy_protocol: None,
+        authentication: None,
     }
 }

@@ -8,6 +8,7 @@ mod answer;
 mod cluster;
 mod edge;
 mod figures;
+mod fleet;
 mod idle;
 mod load;
 mod machine;
@@ -15,8 +16,10 @@ mod measured;
 mod operator;
 mod payload;
 mod produce;
+mod reconnect;
 mod report;
 mod rounds;
+mod secure;
 mod servers;
 mod worker;
 
@@ -32,6 +35,12 @@ struct Arguments {
     /// Only the figures of the operator and of a whole cluster.
     #[arg(long)]
     operator: bool,
+    /// Only the figures of TLS.
+    #[arg(long)]
+    tls: bool,
+    /// Only the figures of devices that come back to a sidecar that has just started.
+    #[arg(long)]
+    fleet: bool,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -48,18 +57,26 @@ enum Part {
     Answer(answer::Arguments),
     /// Opens MQTT connections and leaves them idle.
     Idle(idle::Arguments),
+    /// Connects with TLS again and again.
+    Reconnect(reconnect::Arguments),
+    /// Devices with passwords that all come back at once.
+    Fleet(fleet::Arguments),
 }
 
 fn main() {
     let arguments = Arguments::parse();
     raise_descriptor_limit();
     match arguments.part {
+        None if arguments.fleet => report::run_fleet(arguments.quick),
         None if arguments.operator => report::run_operator(arguments.quick),
+        None if arguments.tls => report::run_tls(arguments.quick),
         None => report::run(arguments.quick),
         Some(Part::Load(arguments)) => worker::answer(&load::run(&arguments)),
         Some(Part::Produce(arguments)) => worker::answer(&produce::run(&arguments)),
         Some(Part::Answer(arguments)) => answer::run(&arguments),
         Some(Part::Idle(arguments)) => worker::answer(&idle::run(&arguments)),
+        Some(Part::Reconnect(arguments)) => worker::answer(&reconnect::run(&arguments)),
+        Some(Part::Fleet(arguments)) => worker::answer(&fleet::run(&arguments)),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::machine;
 use crate::measured::Measured;
 use crate::operator;
 use crate::rounds::{Alike, Bench, Pair, Round, Schedule, say};
+use crate::secure;
 
 /// The whole run. It ends well whether the marks hold or not: it measures, and judges nothing.
 pub(crate) fn run(quick: bool) {
@@ -38,7 +39,9 @@ pub(crate) fn run(quick: bool) {
     figures.extend(latency_details(&latencies));
     figures.extend(details_alike(&alike));
     figures.extend(facts(&rounds));
+    figures.extend(bench.fleets());
     drop(bench);
+    figures.extend(secure::figures(schedule));
     figures.extend(of_operator(quick));
     write(&figures);
 }
@@ -46,6 +49,18 @@ pub(crate) fn run(quick: bool) {
 /// The figures of the operator alone, in place of a whole run.
 pub(crate) fn run_operator(quick: bool) {
     write(&of_operator(quick));
+}
+
+/// The figures of TLS alone, in place of a whole run.
+pub(crate) fn run_tls(quick: bool) {
+    write(&secure::figures(if quick { Schedule::QUICK } else { Schedule::FULL }));
+}
+
+/// The figures of returning devices alone.
+pub(crate) fn run_fleet(quick: bool) {
+    let schedule = if quick { Schedule::QUICK } else { Schedule::FULL };
+    let mut bench = Bench::start(Schedule { idle_starts: 1, kafka_warmup_millis: 1_000, ..schedule });
+    write(&bench.fleets());
 }
 
 fn of_operator(quick: bool) -> Vec<Figure> {

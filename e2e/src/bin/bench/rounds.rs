@@ -8,11 +8,12 @@ use penstock_e2e::Kafka;
 use penstock_e2e::kafka::TopicSpec;
 use tempfile::TempDir;
 
+use crate::figures::Figure;
 use crate::idle::{Readings, steady_rss_kib};
 use crate::load::Protocol;
 use crate::measured::Measured;
 use crate::servers::Server;
-use crate::{edge, worker};
+use crate::{edge, fleet, worker};
 
 const PARTITIONS: usize = 6;
 const CONNECTIONS: usize = 64;
@@ -216,6 +217,22 @@ impl Bench {
         let counts = IDLE.map(|count| count.to_string()).join(",");
         let watch = self.ours.pid().to_string();
         worker::run(&words(&["idle", "--server", &server, "--connections", &counts, "--watch", &watch]))
+    }
+
+    /// Devices that come back to a sidecar that has just started, for each kind of password.
+    pub(crate) fn fleets(&mut self) -> Vec<Figure> {
+        self.ours.kill();
+        fleet::Kind::ALL
+            .into_iter()
+            .flat_map(|kind| {
+                say(&format!(
+                    "{} devices with {} come back to a sidecar that has just started",
+                    fleet::DEVICES,
+                    kind.name()
+                ));
+                fleet::figures(kind, &self.edge, self.folder.path())
+            })
+            .collect()
     }
 
     fn our_pids(&self) -> [u32; 2] {

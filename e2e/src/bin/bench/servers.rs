@@ -50,8 +50,16 @@ impl Server {
 
     /// Ours; the address is that of the admin port.
     pub(crate) fn sidecar(folder: &Path, config: &Path, edge: &EdgeConfig) -> Self {
+        Self::sidecar_with(folder, config, edge, &folder.join("references"))
+    }
+
+    /// As [`Server::sidecar`], with files that the configuration refers to below a folder.
+    pub(crate) fn sidecar_with(folder: &Path, config: &Path, edge: &EdgeConfig, references: &Path) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], edge.admin_port));
-        let arguments = ["run", "--config", &config.display().to_string(), "--admin", &address.to_string()];
+        let references = references.display().to_string();
+        let config = config.display().to_string();
+        let arguments =
+            ["run", "--config", &config, "--admin", &address.to_string(), "--references", &references];
         let process = Process::start("sidecar", folder, sidecar::binary(), arguments);
         let mut server = Self { process, address };
         server.process.until("/readyz says 200", START, || is_ready(address).then_some(()));

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body, Frame, SizeHint};
 
@@ -158,11 +158,12 @@ impl ReceiptText {
     }
 }
 
-/// A negative answer. `close` asks an HTTP/1 connection to end with it.
+/// A negative answer. `close` asks an HTTP/1 connection to end with it; `challenge` asks for credentials.
 pub(super) fn refuse(
     problem: Problem,
     detail: &str,
     close: bool,
+    challenge: Option<&'static str>,
     mut headers: HeaderMap,
 ) -> Response<Answer> {
     let row = problem.row();
@@ -173,6 +174,9 @@ pub(super) fn refuse(
     }
     if problem == Problem::MethodNotAllowed {
         headers.insert(ALLOW, METHODS);
+    }
+    if let Some(challenge) = challenge {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     if close {
         headers.insert(CONNECTION, CLOSE);

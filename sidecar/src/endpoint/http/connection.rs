@@ -1,8 +1,6 @@
 //! One HTTP connection: which protocol it speaks, how long it may go on, and how it ends.
 
 use std::future::poll_fn;
-use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,8 +9,7 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::activity::{Lapse, Timeouts};
 use super::peer::Peer;
@@ -21,7 +18,7 @@ use super::stream::{Opening, PeerStream};
 use super::timer::Timer;
 use super::{HttpEndpoint, answer, exchange};
 use crate::endpoint::connections::{Order, Place};
-use crate::endpoint::listener::source_of;
+use crate::endpoint::wire::{self, Wire};
 
 /// hyper's read buffer, and so what a client can send before a request is accepted (contract, rule 4); also its write
 /// buffer.
@@ -48,16 +45,16 @@ enum End {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn run(endpoint: Arc<HttpEndpoint>, stream: TcpStream, address: SocketAddr, place: Place) {
-    let peer = Peer::new(endpoint, source_of(address), place);
+pub(super) async fn run(endpoint: Arc<HttpEndpoint>, mut stream: Wire, peer: wire::Peer, place: Place) {
+    let peer = Peer::new(endpoint, peer.source(), place);
     let mut patience = Patience::new(Arc::clone(&peer));
     let mut opening = Opening::default();
     let speaks = tokio::select! {
-        speaks = opening.read(&stream, &peer) => speaks,
+        speaks = opening.read(&mut stream, &peer) => speaks,
         event = poll_fn(|context| patience.poll(context)) => {
             match event {
-                Event::Lapsed(Lapse::Head) => say_timeout(&stream),
-                Event::Ordered(Order::Leave) | Event::Lapsed(_) => {}
+                Event::Lapsed(Lapse::Head) => say_timeout(&mut stream),
+                Event::Ordered(Order::Leave | Order::Unauthorized) | Event::Lapsed(_) => {}
                 Event::Ordered(_) => return,
             }
             return linger(stream).await;
@@ -84,17 +81,17 @@ async fn one(stream: PeerStream, peer: Arc<Peer>, mut patience: Patience) {
         .serve_connection(TokioIo::new(stream), service);
     let end = drive(&mut connection, |connection| connection.graceful_shutdown(), &mut patience).await;
     tracing::debug!(?end, "an HTTP/1 connection ended");
-    let stream = connection.into_parts().io.into_inner().into_inner();
+    let mut stream = connection.into_parts().io.into_inner().into_inner();
     match end {
         End::Closed | End::Lapsed(Lapse::Unread) => return,
-        End::Lapsed(Lapse::Head) => say_timeout(&stream),
+        End::Lapsed(Lapse::Head) => say_timeout(&mut stream),
         End::Lapsed(Lapse::Idle) | End::Done => {}
     }
     linger(stream).await;
 }
 
 /// HTTP/2 with prior knowledge.
-async fn two(stream: TcpStream, opening: Opening, peer: Arc<Peer>, mut patience: Patience) {
+async fn two(mut stream: Wire, opening: Opening, peer: Arc<Peer>, mut patience: Patience) {
     let endpoint = Arc::clone(peer.endpoint());
     let Some(window) = endpoint.windows.open(endpoint.intake.budget()) else {
         let _ = stream.try_write(NO_WINDOW);
@@ -131,7 +128,8 @@ where
                 return Poll::Ready(End::Done);
             }
             match ready!(patience.poll(context)) {
-                Event::Ordered(Order::Leave) => leave(Pin::new(&mut *connection)),
+                // One that holds no longer may finish what it has begun.
+                Event::Ordered(Order::Leave | Order::Unauthorized) => leave(Pin::new(&mut *connection)),
                 Event::Ordered(_) => return Poll::Ready(End::Closed),
                 // GOAWAY first; only who does not react to that is cut off.
                 Event::Lapsed(Lapse::Idle) if patience.framed && !patience.warned => {
@@ -185,27 +183,20 @@ impl Patience {
 }
 
 /// Tells a client that its request did not come in time, if its socket takes that at once.
-fn say_timeout(stream: &TcpStream) {
+fn say_timeout(stream: &mut Wire) {
     let _ = stream
         .try_write(&answer::last_words(Problem::RequestTimeout, "the head of a request is not complete"));
 }
 
 /// Closes our side, and reads and forgets what the client still sends, for a while: closing a socket with unread bytes
 /// would reset the connection and could take our answer from the client before it is read (RFC 9112 §9.6).
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: Wire) {
     let drained = async {
         if stream.shutdown().await.is_err() {
             return;
         }
-        while stream.readable().await.is_ok() {
-            let mut scrap = [0; 4_096];
-            match stream.try_read(&mut scrap) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
-        }
+        let mut scrap = [0; 2_048];
+        while let Ok(1..) = stream.read(&mut scrap).await {}
     };
     let _ = tokio::time::timeout(LINGER, drained).await;
 }

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use hyper::body::{Body, Incoming};
@@ -21,6 +21,7 @@ use super::peer::Peer;
 use super::problem::Problem;
 use super::seat::Seat;
 use super::{HttpEndpoint, MAX_HEAD_BYTES, body, path};
+use crate::auth::{CertificateNames, Credentials, Denied, Identity, Proof};
 use crate::intake::router::Sender;
 use crate::intake::{Arrival, Refusal};
 use crate::ledger::{Ending, Entry};
@@ -33,11 +34,12 @@ pub(super) struct Stop {
     detail: Cow<'static, str>,
     close: bool,
     counts: bool,
+    challenge: Option<&'static str>,
 }
 
 impl Stop {
     pub(super) fn new(problem: Problem, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { problem, detail: detail.into(), close: false, counts: true }
+        Self { problem, detail: detail.into(), close: false, counts: true, challenge: None }
     }
 
     pub(super) fn exhausted() -> Self {
@@ -52,6 +54,21 @@ impl Stop {
     /// There was no message.
     pub(super) fn uncounted(self) -> Self {
         Self { counts: false, ..self }
+    }
+}
+
+impl From<Denied> for Stop {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Missing => Self::new(Problem::NotAuthenticated, "this endpoint asks for credentials"),
+            // Who guesses needs a new connection for each guess.
+            Denied::Wrong => {
+                Self::new(Problem::NotAuthenticated, "the credentials are not accepted").and_close()
+            }
+            Denied::NotAllowed => Self::new(Problem::NotAllowed, "the credentials name nobody"),
+            Denied::Busy(_) => Self::new(Problem::CredentialsBusy, "try again later"),
+            Denied::Limited(_) => Self::new(Problem::TooManyFailures, "try again later").and_close(),
+        }
     }
 }
 
@@ -77,6 +94,9 @@ impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NoRoute => Self::new(Problem::NoRoute, "no route of this endpoint takes this path"),
+            Refusal::NotAllowed => {
+                Self::new(Problem::NotAllowed, "the route does not let this sender send to this path")
+            }
             Refusal::UncleanCapture => {
                 let detail = "a captured segment of the path is empty or has '/', '+', '#' or U+0000";
                 Self::new(Problem::UncleanCapture, detail)
@@ -98,9 +118,11 @@ pub(super) async fn answer(
 ) -> Result<Response<Answer>, Infallible> {
     let (mut head, mut body) = request.into_parts();
     let mut visit = Visit::new(peer);
-    let outcome = match head.method {
-        Method::POST | Method::PUT => visit.message(&mut head, &mut body).await,
-        _ => Err(visit.no_message(&head)),
+    let outcome = match (visit.enter(&head).await, &head.method) {
+        (Ok(()), &Method::POST | &Method::PUT) => visit.message(&mut head, &mut body).await,
+        (Ok(()), _) => Err(visit.no_message(&head)),
+        (Err(stop), &Method::POST | &Method::PUT) => Err(stop),
+        (Err(stop), _) => Err(stop.uncounted()),
     };
     let headers = std::mem::take(&mut head.headers);
     Ok(match outcome {
@@ -109,7 +131,7 @@ pub(super) async fn answer(
             visit.refuse(&stop);
             let goes_on = head.version >= Version::HTTP_2
                 || (!stop.close && (visit.body_read || body::skim(&mut body, &headers).await));
-            answer::refuse(stop.problem, &stop.detail, !goes_on, headers)
+            answer::refuse(stop.problem, &stop.detail, !goes_on, stop.challenge, headers)
         }
     })
 }
@@ -123,6 +145,8 @@ pub(super) struct Visit {
     body_read: bool,
     /// Its message is received and has no end yet.
     open: bool,
+    /// Who sends, where somebody asks.
+    identity: Option<Arc<Identity>>,
 }
 
 /// What is known of a message before its body is read.
@@ -147,7 +171,7 @@ impl Look<'_> {
 impl Visit {
     fn new(peer: Arc<Peer>) -> Self {
         peer.activity().request_begins();
-        Self { peer, held: 0, seat: None, body_read: false, open: false }
+        Self { peer, held: 0, seat: None, body_read: false, open: false, identity: None }
     }
 
     pub(super) fn endpoint(&self) -> &HttpEndpoint {
@@ -156,6 +180,40 @@ impl Visit {
 
     pub(super) fn seat(&mut self) -> &mut Seat {
         self.seat.get_or_insert_with(|| self.peer.sit())
+    }
+
+    /// Lets the sender in. Nothing but its head has been looked at before.
+    async fn enter(&mut self, head: &Parts) -> Result<(), Stop> {
+        let endpoint = Arc::clone(self.peer.endpoint());
+        let Some(gate) = endpoint.intake.gate() else { return Ok(()) };
+        let mut fields = head.headers.get_all(AUTHORIZATION).iter();
+        let field = fields.next().map(http::HeaderValue::as_bytes);
+        let result = if fields.next().is_some() {
+            Err(Denied::Wrong)
+        } else {
+            let proof = Proof::Authorization(field);
+            let names = self.peer.place().handle().certificate().map(CertificateNames::from);
+            let (source, certificate) = (self.peer.address(), names.as_ref());
+            gate.authenticate(Credentials { source, proof, certificate }).await
+        };
+        self.peer.decided(result.is_ok());
+        match result {
+            Ok(identity) => {
+                self.identity = Some(identity);
+                Ok(())
+            }
+            Err(denied) => {
+                let mut stop = Stop::from(denied);
+                if stop.problem == Problem::NotAuthenticated {
+                    stop.challenge = gate.challenge();
+                }
+                Err(stop)
+            }
+        }
+    }
+
+    fn sender(&self) -> Sender<'_> {
+        Sender { client_id: "", source: self.peer.source(), identity: self.identity.as_deref() }
     }
 
     /// Takes `bytes` of what the connection may hold.
@@ -178,7 +236,7 @@ impl Visit {
             let path = path::decode(head.uri.path())?;
             let endpoint = self.endpoint();
             let address = path::below(&path, &endpoint.config.base_path).ok_or(Refusal::NoRoute)?;
-            endpoint.intake.has_route(address).map_err(Stop::from)
+            endpoint.intake.has_route(address, self.sender()).map_err(Stop::from)
         };
         let stop = match route() {
             Ok(()) => Stop::new(Problem::MethodNotAllowed, "messages are sent with POST or PUT"),
@@ -207,8 +265,10 @@ impl Visit {
             }
             length => length.and_then(|length| usize::try_from(length).ok()),
         };
-        if fields.expects || length.is_none_or(|length| length > body::STEP_BYTES) {
-            endpoint.intake.has_route(address)?;
+        // Who may not send is told so before its body is read.
+        if self.identity.is_some() || fields.expects || length.is_none_or(|length| length > body::STEP_BYTES)
+        {
+            endpoint.intake.has_route(address, self.sender())?;
         }
         let skip = path.len() - address.len();
         Ok(Look { fields, path, skip, length, bytes: (head_bytes + length.unwrap_or(0)) as u64 })
@@ -234,7 +294,7 @@ impl Visit {
             subject: head.uri.path(),
             payload: payload.as_slice(),
             id: look.fields.id.as_deref(),
-            sender: Sender { client_id: "", source: self.peer.source() },
+            sender: Sender { client_id: "", source: self.peer.source(), identity: self.identity.as_deref() },
             arrived,
             tag: 0,
             // The sender is told what is wrong and can mend it.

@@ -35,8 +35,10 @@ pub use activity::Timeouts;
 pub use answer::{ID, OFFSET, PARTITION, TOPIC};
 pub use fields::{MAX_ID_BYTES, RECORD_HEADER_PREFIX};
 
-use super::connections::Connections;
-use super::listener;
+use super::connections::{Connections, Place};
+use super::listener::{self, Excess};
+use super::wire::door::{Door, Serve};
+use super::wire::{self, Wire};
 use crate::intake::Intake;
 use problem::Problem;
 use window::Windows;
@@ -88,20 +90,40 @@ impl HttpEndpoint {
     }
 
     /// Accepts until `stop`.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
-        let name = self.intake.ledger().name().to_owned();
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, door: Arc<Door>, stop: CancellationToken) {
         let connections = Arc::clone(&self.connections);
-        let serve = |stream, address, place| {
-            tokio::spawn(connection::run(Arc::clone(&self), stream, address, place));
+        let budget = Arc::clone(self.intake.budget());
+        let serve: Arc<Serve> = Arc::new(move |wire: Wire, peer: wire::Peer, place: Place| {
+            tokio::spawn(connection::run(Arc::clone(&self), wire, peer, place));
+        });
+        let plain = door.is_plain();
+        let refuse = move |stream, excess| {
+            // Behind TLS it would cost a handshake to say why.
+            if plain {
+                refuse(stream, excess);
+            }
         };
-        listener::accept(&name, listener, connections, stop, serve, refuse).await;
+        listener::accept(listener, door, connections, budget, stop, serve, refuse).await;
     }
 }
 
+/// What a client gets that speaks plain text to a port that speaks TLS.
+pub(super) fn plain_text_answer() -> Vec<u8> {
+    answer::last_words(Problem::TlsRequired, "this port speaks TLS, and the request came in plain text")
+}
+
 /// Answers a client without a place, as far as that needs no waiting: a buffer of a new socket takes these few bytes.
-fn refuse(stream: TcpStream) {
+fn refuse(stream: TcpStream, excess: Excess) {
     let Ok(mut stream) = stream.into_std() else { return };
-    let text = answer::last_words(Problem::TooManyConnections, "all connections of this endpoint are taken");
+    let text = match excess {
+        Excess::Connections => {
+            answer::last_words(Problem::TooManyConnections, "all connections of this endpoint are taken")
+        }
+        Excess::Rate => answer::last_words(
+            Problem::TooManyConnects,
+            "this endpoint has taken as many connections in this second as it may",
+        ),
+    };
     let _ = stream.write(&text);
     let _ = stream.shutdown(Shutdown::Write);
     // What is unread at the end resets the connection, and the answer may be lost with it.

@@ -1,7 +1,9 @@
 //! One connected client: what all requests of its connection share.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -11,6 +13,9 @@ use super::activity::Activity;
 use super::seat::Seat;
 use crate::endpoint::connections::Place;
 use crate::ledger::{Account, Ending, Entry};
+
+/// What a client may send before it has shown who it is (contract, rule 4).
+const UNPROVED_BYTES: usize = 16_384;
 
 /// A connected client. It lives as long as its connection and the last of its requests.
 pub(super) struct Peer {
@@ -26,6 +31,15 @@ pub(super) struct Peer {
     /// Answers that hyper has taken and the kernel has not.
     handed: Mutex<Handed>,
     any_handed: AtomicBool,
+    proof: Proof,
+}
+
+/// Whether a client has shown who it is, and what it has sent since it was asked.
+#[derive(Debug)]
+struct Proof {
+    given: AtomicBool,
+    bytes: AtomicUsize,
+    reader: Mutex<Option<Waker>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +51,11 @@ struct Handed {
 impl Peer {
     pub(super) fn new(endpoint: Arc<HttpEndpoint>, source: String, place: Place) -> Arc<Self> {
         let account = endpoint.intake.ledger().account(place.number());
+        let proof = Proof {
+            given: AtomicBool::new(endpoint.intake.gate().is_none()),
+            bytes: AtomicUsize::new(0),
+            reader: Mutex::default(),
+        };
         Arc::new(Self {
             endpoint,
             place,
@@ -47,6 +66,7 @@ impl Peer {
             seats: Mutex::default(),
             handed: Mutex::default(),
             any_handed: AtomicBool::new(false),
+            proof,
         })
     }
 
@@ -61,6 +81,47 @@ impl Peer {
     /// Its IP address.
     pub(super) fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The same, as an address.
+    pub(super) fn address(&self) -> IpAddr {
+        self.source.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+    }
+
+    /// How many bytes may be read now; none for as many as there are. Pending until it is decided whether the client is
+    /// let in.
+    pub(super) fn poll_allowance(&self, context: &Context<'_>) -> Poll<Option<usize>> {
+        if self.proof.given.load(Ordering::Acquire) {
+            return Poll::Ready(None);
+        }
+        let mut reader = self.proof.reader.lock();
+        let left = UNPROVED_BYTES.saturating_sub(self.proof.bytes.load(Ordering::Acquire));
+        if left > 0 {
+            return Poll::Ready(Some(left));
+        }
+        *reader = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Bytes came of a client that has not shown who it is.
+    pub(super) fn read_unproved(&self, bytes: usize) {
+        self.proof.bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// A request has been let in or sent away: what it had sent is used or forgotten.
+    pub(super) fn decided(&self, let_in: bool) {
+        if self.proof.given.load(Ordering::Acquire) {
+            return;
+        }
+        let reader = {
+            let mut reader = self.proof.reader.lock();
+            self.proof.bytes.store(0, Ordering::Release);
+            self.proof.given.store(let_in, Ordering::Release);
+            reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 
     pub(super) fn account(&self) -> &Account {

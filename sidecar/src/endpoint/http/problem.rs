@@ -67,6 +67,11 @@ problems! {
     RecordRefused BAD_REQUEST "record-refused" "Kafka refuses this record" None,
         "The brokers named this record as invalid (INVALID_RECORD), for example by a topic's own rules. Sending it again \
          does not help.";
+    NotAuthenticated UNAUTHORIZED "not-authenticated" "The sender has not shown who it is" None,
+        "There are no credentials, or they are not accepted; nobody is told what of them. See the WWW-Authenticate header. \
+         After wrong ones the connection is closed.";
+    NotAllowed FORBIDDEN "not-allowed" "The sender may not send this" None,
+        "It is known, and the route's allow does not let it send to this path; or its token has no usable name.";
     NoRoute NOT_FOUND "no-route" "No route takes this path" None,
         "No route of the pipeline has this endpoint and path among its sources.";
     MethodNotAllowed METHOD_NOT_ALLOWED "method-not-allowed" "Messages are sent with POST or PUT" None,
@@ -84,6 +89,12 @@ problems! {
          as it is. Routes without a schema take any content type and coding.";
     HeadTooLarge REQUEST_HEADER_FIELDS_TOO_LARGE "head-too-large" "The request head is too large" None,
         "Path and header fields take more than 8 KiB. Beyond 16 KiB or 100 fields the answer has no body.";
+    TooManyFailures TOO_MANY_REQUESTS "too-many-failures" "Too many attempts from this address have failed" Some(2),
+        "Passwords from this address are not looked at until fewer fail; those that were right lately are. Send again after \
+         Retry-After.";
+    CredentialsBusy SERVICE_UNAVAILABLE "credentials-busy" "Credentials cannot be checked now" Some(5),
+        "Too many passwords wait for their turn, or the credentials of the endpoint cannot be read. Send again after \
+         Retry-After.";
     KafkaUnreachable SERVICE_UNAVAILABLE "kafka-unreachable" "Kafka cannot be reached" Some(5),
         "Send again after Retry-After.";
     KafkaUnauthorized SERVICE_UNAVAILABLE "kafka-unauthorized" "Kafka refuses the pipeline's credentials" Some(10),
@@ -106,6 +117,10 @@ problems! {
         "Send again after Retry-After.";
     TooManyConnections SERVICE_UNAVAILABLE "too-many-connections" "The endpoint has as many connections as it may" Some(5),
         "The limit is maxConnections. Connect again after Retry-After.";
+    TooManyConnects SERVICE_UNAVAILABLE "too-many-connects" "The endpoint takes no more connections this second" Some(1),
+        "The limit is maxConnectionsPerSecond. Connect again after Retry-After.";
+    TlsRequired BAD_REQUEST "tls-required" "This port speaks TLS" None,
+        "The request came in plain text, and whatever it carried was readable on its way. Use https.";
 }
 
 impl From<TransientCause> for Problem {
@@ -196,7 +211,8 @@ mod tests {
     #[test]
     fn exactly_the_transient_problems_ask_to_try_again() {
         for row in Problem::ALL.iter().map(|problem| problem.row()) {
-            let transient = row.status == StatusCode::SERVICE_UNAVAILABLE;
+            let transient =
+                matches!(row.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
             assert_eq!(row.retry_after_seconds.is_some(), transient, "{}", row.slug);
         }
     }

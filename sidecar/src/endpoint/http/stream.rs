@@ -3,12 +3,12 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::peer::Peer;
+use crate::endpoint::wire::Wire;
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -23,15 +23,12 @@ pub(super) struct Opening {
 
 impl Opening {
     /// Reads until the protocol is known. Returns whether it is HTTP/2; none if the client closed.
-    pub(super) async fn read(&mut self, stream: &TcpStream, peer: &Peer) -> io::Result<Option<bool>> {
+    pub(super) async fn read(&mut self, stream: &mut Wire, peer: &Peer) -> io::Result<Option<bool>> {
         loop {
-            stream.readable().await?;
-            let read = match stream.try_read(self.bytes.get_mut(self.read..).unwrap_or_default()) {
-                Ok(0) => return Ok(None),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(error),
-            };
+            let read = stream.read(self.bytes.get_mut(self.read..).unwrap_or_default()).await?;
+            if read == 0 {
+                return Ok(None);
+            }
             peer.activity().heard();
             self.read += read;
             let bytes = self.bytes.get(..self.read).unwrap_or_default();
@@ -52,17 +49,17 @@ impl Opening {
 /// A client's socket.
 #[derive(Debug)]
 pub(super) struct PeerStream {
-    stream: TcpStream,
+    stream: Wire,
     opening: Opening,
     peer: Arc<Peer>,
 }
 
 impl PeerStream {
-    pub(super) fn new(stream: TcpStream, opening: Opening, peer: Arc<Peer>) -> Self {
+    pub(super) fn new(stream: Wire, opening: Opening, peer: Arc<Peer>) -> Self {
         Self { stream, opening, peer }
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
+    pub(super) fn into_inner(self) -> Wire {
         self.stream
     }
 
@@ -89,7 +86,18 @@ impl AsyncRead for PeerStream {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let result = match ready!(self.peer.poll_allowance(context)) {
+            None => Pin::new(&mut self.stream).poll_read(context, buffer),
+            Some(allowance) => {
+                let room = allowance.min(buffer.remaining());
+                let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
+                let result = Pin::new(&mut self.stream).poll_read(context, &mut part);
+                let read = part.filled().len();
+                buffer.advance(read);
+                self.peer.read_unproved(read);
+                result
+            }
+        };
         if buffer.filled().len() > before {
             self.peer.activity().heard();
         }

@@ -1,5 +1,6 @@
 //! What a client has been let in with, and what each of its packets does.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,6 +14,7 @@ use super::entry::{Entered, Entering, Hello, enter};
 use super::inbound::{CHUNK_BYTES, Flow, Taker};
 use super::outbound::Outbound;
 use super::session::{Session, TOPIC_ALIAS_MAXIMUM, Welcome};
+use crate::auth::{CertificateNames, Credentials, Identity, Proof};
 use crate::budget::Reservation;
 use crate::endpoint::connections::Handle;
 use crate::ledger::{Account, Ending, Entry};
@@ -33,6 +35,8 @@ pub(super) struct Client {
     entering: Option<(Version, Entering)>,
     /// None before CONNACK.
     pub(super) session: Option<Box<Session>>,
+    /// Who it has proved to be, where somebody asks.
+    pub(super) identity: Option<Arc<Identity>>,
     /// The hold on the client identifier.
     pub(super) seat: Option<Seat>,
     /// What the session keeps: client identifier, Will and topic aliases.
@@ -54,6 +58,7 @@ impl Client {
             entry: Entry::default(),
             entering: None,
             session: None,
+            identity: None,
             seat: None,
             kept: None,
             unacknowledged: 0,
@@ -134,7 +139,21 @@ impl Client {
         let (welcome, kept) = opened.map_err(|reason| refuse(connect.version, reason, outbound))?;
         let Welcome { session, assigned_client_id, session_expires_now } = welcome;
         let version = session.version;
-        let hello = Hello { session: Box::new(session), assigned_client_id, session_expires_now, kept };
+        let check = self.endpoint.intake.gate().map(|gate| {
+            let source = self.source.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+            let proof = Proof::Connect { user: connect.user_name, password: connect.password };
+            let names = handle.certificate().map(CertificateNames::from);
+            gate.check(Credentials { source, proof, certificate: names.as_ref() })
+        });
+        let hello = Hello {
+            session: Box::new(session),
+            assigned_client_id,
+            session_expires_now,
+            kept,
+            source: self.source.clone(),
+            check,
+            identity: None,
+        };
         let entering = enter(Arc::clone(&self.endpoint), hello, Arc::clone(handle));
         self.entering = Some((version, Box::pin(entering)));
         Ok(())
@@ -158,7 +177,7 @@ impl Client {
 
     fn entered(&mut self, entered: Entered, outbound: &mut Outbound) -> Result<(), End> {
         let Entered { hello, seat } = entered;
-        let Hello { session, assigned_client_id, session_expires_now, kept } = hello;
+        let Hello { session, assigned_client_id, session_expires_now, kept, identity, .. } = hello;
         let config = &self.endpoint.config;
         let told = Encoder::new(session.version, outbound.buffer()).connack(&ConnAck {
             maximum_qos: config.maximum_qos,
@@ -176,6 +195,7 @@ impl Client {
             return Err(End::silent("CONNACK is larger than the client takes").without_will());
         }
         self.session = Some(session);
+        self.identity = identity;
         self.seat = Some(seat);
         self.kept = Some(kept);
         Ok(())

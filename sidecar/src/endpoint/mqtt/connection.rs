@@ -3,7 +3,6 @@
 //! Nothing here waits for Kafka while it could read: a PINGREQ is answered while acknowledgements are pending.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +10,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::MqttEndpoint;
@@ -22,7 +20,7 @@ use super::inbound::{Inbound, Read};
 use super::outbound::Outbound;
 use super::session::Session;
 use crate::endpoint::connections::{Order, Place};
-use crate::endpoint::listener::source_of;
+use crate::endpoint::wire::{Peer, Wire};
 use crate::ledger::Ending;
 use crate::store::Outcome;
 
@@ -38,7 +36,7 @@ const READS_PER_TURN: usize = 4;
 
 /// A client's connection.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     place: Place,
     client: Client,
     inbound: Inbound,
@@ -55,17 +53,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(
-        endpoint: Arc<MqttEndpoint>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        place: Place,
-    ) -> Self {
+    pub(super) fn new(endpoint: Arc<MqttEndpoint>, stream: Wire, peer: &Peer, place: Place) -> Self {
         let now = Instant::now();
         let armed = now + CONNECT_TIMEOUT;
         Self {
             stream,
-            client: Client::new(endpoint, source_of(peer), place.number()),
+            client: Client::new(endpoint, peer.source(), place.number()),
             place,
             inbound: Inbound::new(now),
             outbound: Outbound::default(),
@@ -98,6 +91,10 @@ impl Connection {
             Some(Order::TakenOver) => {
                 let what = "another connection uses this client identifier";
                 return Err(End::told(Reason::SessionTakenOver, what));
+            }
+            Some(Order::Unauthorized) => {
+                let what = "the client's certificate or credentials hold no longer";
+                return Err(End::told(Reason::NotAuthorized, what));
             }
             Some(Order::Close) => {
                 return Err(End::told(Reason::ServerShuttingDown, "the pod is ending").without_will());
@@ -142,7 +139,7 @@ impl Connection {
 
     fn write(&mut self) -> Result<(), End> {
         let budget = self.client.endpoint.intake.budget();
-        self.outbound.write(&self.stream, budget, &mut self.client.entry)
+        self.outbound.write(&mut self.stream, budget, &mut self.client.entry)
     }
 
     fn read(&mut self) -> Result<(), End> {
@@ -232,7 +229,7 @@ impl Connection {
         deadlines.map(|(deadline, _)| deadline).min().unwrap_or_else(|| Instant::now() + CONNECT_TIMEOUT)
     }
 
-    fn deadlines(&self) -> [Option<(Instant, End)>; 6] {
+    fn deadlines(&self) -> [Option<(Instant, End)>; 7] {
         let ack_timeout = self.client.endpoint.ack_timeout;
         let session = self.client.session.as_ref();
         let connect =
@@ -261,7 +258,10 @@ impl Connection {
         let packet = self.inbound.packet_deadline().filter(|_| listening).map(|deadline| {
             (deadline, End::told(Reason::KeepAliveTimeout, "the rest of a packet did not come in time"))
         });
-        [connect, reports, room, stall, silence, packet]
+        let identity = self.client.identity.as_ref().and_then(|identity| identity.expires());
+        let expiry = identity
+            .map(|expires| (expires, End::told(Reason::NotAuthorized, "the client's token has expired")));
+        [connect, reports, room, stall, silence, packet, expiry]
     }
 
     /// Ends the connection: the last word, the books, the Will.
@@ -292,22 +292,23 @@ impl Connection {
         });
         client.settle().await;
         if let Some((will, client_id)) = will {
-            let Client { endpoint, account, source, .. } = client;
-            will.publish(endpoint, account, client_id, source).await;
+            let Client { endpoint, account, source, identity, .. } = client;
+            will.publish(endpoint, account, client_id, source, identity).await;
         }
         drop(place);
     }
 }
 
 /// Writes what is left, closes our side, and lets the client read it before a reset could overtake it.
-async fn say_last(mut stream: TcpStream, outbound: &mut Outbound, client: &mut Client) {
+async fn say_last(mut stream: Wire, outbound: &mut Outbound, client: &mut Client) {
     let budget = Arc::clone(client.endpoint.intake.budget());
     let last = async {
         while !outbound.is_empty() {
-            if outbound.write(&stream, &budget, &mut client.entry).is_err() {
+            if outbound.write(&mut stream, &budget, &mut client.entry).is_err() {
                 return;
             }
-            if !outbound.is_empty() && stream.writable().await.is_err() {
+            let writable = poll_fn(|context| stream.poll_write_ready(context));
+            if !outbound.is_empty() && writable.await.is_err() {
                 return;
             }
         }

@@ -9,8 +9,11 @@ use super::MqttEndpoint;
 use super::clients::Seat;
 use super::codec::Reason;
 use super::session::Session;
+use crate::auth::{Check, Denied, Gate, Identity};
 use crate::budget::Reservation;
 use crate::endpoint::connections::Handle;
+use crate::intake::Refusal;
+use crate::intake::router::Sender;
 
 /// A CONNECT whose own words are in order.
 #[derive(Debug)]
@@ -23,6 +26,12 @@ pub(super) struct Hello {
     pub(super) session_expires_now: bool,
     /// What the session keeps: client identifier, Will and topic aliases.
     pub(super) kept: Reservation,
+    /// Its IP address.
+    pub(super) source: String,
+    /// What the gate says of its credentials; none where everybody is let in.
+    pub(super) check: Option<Check>,
+    /// Who it is, once it is let in.
+    pub(super) identity: Option<Arc<Identity>>,
 }
 
 /// A client that is let in.
@@ -38,10 +47,43 @@ pub(super) type Entering = Pin<Box<dyn Future<Output = Result<Entered, Reason>> 
 /// Lets a client in, or says why not.
 pub(super) async fn enter(
     endpoint: Arc<MqttEndpoint>,
-    hello: Hello,
+    mut hello: Hello,
     handle: Arc<Handle>,
 ) -> Result<Entered, Reason> {
-    // Authentication comes here, before the client is known to anybody.
+    // Before the client is known to anybody.
+    if let (Some(gate), Some(check)) = (endpoint.intake.gate(), hello.check.take()) {
+        let identity = authenticate(gate, check, &handle).await?;
+        authorize(&endpoint, gate, &hello, &identity)?;
+        hello.identity = Some(identity);
+    }
     let seat = Seat::take(&endpoint, &hello.session.client_id, handle);
     Ok(Entered { hello, seat })
+}
+
+/// Who the client is.
+async fn authenticate(gate: &Arc<Gate>, check: Check, handle: &Handle) -> Result<Arc<Identity>, Reason> {
+    let result = match check {
+        Check::Now(result) => result,
+        Check::Later(verification) => verification.await,
+    };
+    let identity = result.map_err(|denied| match denied {
+        Denied::Missing | Denied::Wrong => Reason::BadUserNameOrPassword,
+        Denied::NotAllowed => Reason::NotAuthorized,
+        Denied::Busy(_) | Denied::Limited(_) => Reason::ServerBusy,
+    })?;
+    handle.identify(Arc::clone(&identity));
+    // What was taken away before the handle knew of it is not told to the handle.
+    if gate.holds(&identity) { Ok(identity) } else { Err(Reason::BadUserNameOrPassword) }
+}
+
+/// Whether the client may use its identifier, and its Will its topic.
+fn authorize(endpoint: &MqttEndpoint, gate: &Gate, hello: &Hello, identity: &Identity) -> Result<(), Reason> {
+    let session = &hello.session;
+    // An identifier of ours is nobody else's, and not one that the pattern could allow.
+    if !gate.allows_client_id(identity, if hello.assigned_client_id { "" } else { &session.client_id }) {
+        return Err(Reason::ClientIdentifierNotValid);
+    }
+    let sender = Sender { client_id: &session.client_id, source: &hello.source, identity: Some(identity) };
+    let may = session.will.as_ref().map(|will| endpoint.intake.has_route(will.topic(), sender));
+    if may == Some(Err(Refusal::NotAllowed)) { Err(Reason::NotAuthorized) } else { Ok(()) }
 }

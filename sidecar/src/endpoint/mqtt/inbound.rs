@@ -9,13 +9,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BufMut;
-use tokio::net::TcpStream;
-
 use super::codec::{self, Frame, Malformed, Reason};
 use super::end::End;
 use crate::budget::{EndpointBudget, Reservation};
 use crate::endpoint::time_for;
+use crate::endpoint::wire::Wire;
 
 /// What one read takes at most, unless a packet is known to be larger. Also what a client may send before CONNECT is
 /// through (contract, rule 4).
@@ -104,7 +102,7 @@ impl Inbound {
     /// Tries again what had to wait, then reads once. Hands whole packets to `taker`.
     pub(super) fn read(
         &mut self,
-        stream: &TcpStream,
+        stream: &mut Wire,
         budget: &Arc<EndpointBudget>,
         now: Instant,
         waited: bool,
@@ -133,7 +131,7 @@ impl Inbound {
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.settle(budget);
-                    return Ok(Read::Drained);
+                    return Ok(if stream.is_starved() { Read::Full } else { Read::Drained });
                 }
                 Err(error) => return Err(error.into()),
             };
@@ -166,12 +164,14 @@ impl Inbound {
         Ok(self.keep(&stash, budget, taken > 0, now, outcome))
     }
 
-    fn read_large(&mut self, stream: &TcpStream, now: Instant, taker: &mut impl Taker) -> Result<Read, End> {
+    fn read_large(&mut self, stream: &mut Wire, now: Instant, taker: &mut impl Taker) -> Result<Read, End> {
         let missing = self.wanted - self.stash.len();
-        match stream.try_read_buf(&mut (&mut self.stash).limit(missing)) {
+        match stream.try_read_more(&mut self.stash, missing) {
             Ok(0) => return Ok(Read::Closed),
             Ok(_) => self.heard = now,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Read::Drained),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(if stream.is_starved() { Read::Full } else { Read::Drained });
+            }
             Err(error) => return Err(error.into()),
         }
         if self.stash.len() < self.wanted {

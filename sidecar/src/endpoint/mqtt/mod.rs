@@ -11,6 +11,7 @@ mod inbound;
 mod outbound;
 mod publish;
 mod session;
+mod turned_away;
 mod will;
 
 #[cfg(test)]
@@ -23,11 +24,14 @@ use penstock_crds::edge::{LimitsConfig, MqttConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::connections::Connections;
+use super::connections::{Connections, Place};
 use super::listener;
+use super::wire::door::{Door, Serve};
+use super::wire::{Peer, Wire};
 use crate::intake::Intake;
 use clients::Clients;
 use connection::Connection;
+use turned_away::TurnedAway;
 
 /// What all connections of an MQTT endpoint share.
 pub struct MqttEndpoint {
@@ -59,14 +63,20 @@ impl MqttEndpoint {
     }
 
     /// Accepts until `stop`.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
-        let name = self.intake.ledger().name().to_owned();
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, door: Arc<Door>, stop: CancellationToken) {
         let connections = Arc::clone(&self.connections);
-        let serve = |stream, peer, place| {
-            tokio::spawn(Connection::new(Arc::clone(&self), stream, peer, place).run());
+        let budget = Arc::clone(self.intake.budget());
+        let serve: Arc<Serve> = Arc::new(move |wire: Wire, peer: Peer, place: Place| {
+            tokio::spawn(Connection::new(Arc::clone(&self), wire, &peer, place).run());
+        });
+        let turned_away = door.is_plain().then(TurnedAway::default);
+        let refuse = |stream, excess| {
+            // Behind TLS it would cost a handshake to say why.
+            if let Some(turned_away) = &turned_away {
+                turned_away.tell(stream, excess);
+            }
         };
-        // A client without a place is closed before it has said a word: there is no protocol version to answer in.
-        listener::accept(&name, listener, connections, stop, serve, drop).await;
+        listener::accept(listener, door, connections, budget, stop, serve, refuse).await;
     }
 }
 

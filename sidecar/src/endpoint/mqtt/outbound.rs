@@ -4,10 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-
 use super::end::End;
 use crate::budget::{EndpointBudget, Reservation};
+use crate::endpoint::wire::Wire;
 use crate::ledger::{Ending, Entry};
 
 /// Beyond this nothing is added until the client reads.
@@ -57,7 +56,7 @@ impl Outbound {
     /// Writes as much as the socket takes. When all is written, the answered messages are booked into `entry`.
     pub(super) fn write(
         &mut self,
-        stream: &TcpStream,
+        stream: &mut Wire,
         budget: &Arc<EndpointBudget>,
         entry: &mut Entry,
     ) -> Result<(), End> {
@@ -74,6 +73,13 @@ impl Outbound {
         }
         if self.bytes.is_empty() {
             return Ok(());
+        }
+        match stream.try_flush() {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return self.wait_for_reader(budget, self.written > before);
+            }
+            Err(error) => return Err(error.into()),
         }
         let now = Instant::now();
         for (ending, arrived) in self.answered.drain(..) {

@@ -21,7 +21,7 @@ impl Client {
         came: Instant,
         now: Instant,
     ) -> Result<Flow, End> {
-        let Self { endpoint, source, key, lane, entry, session, kept, unacknowledged, .. } = self;
+        let Self { endpoint, source, key, lane, entry, session, identity, kept, unacknowledged, .. } = self;
         let Some(session) = session else {
             return Err(End::silent("PUBLISH before CONNECT"));
         };
@@ -50,7 +50,7 @@ impl Client {
             subject: topic,
             payload: publish.payload,
             id: said.id,
-            sender: Sender { client_id, source },
+            sender: Sender { client_id, source, identity: identity.as_deref() },
             arrived: now,
             tag: publish.packet_id.map_or(0, std::num::NonZero::get),
             dead_letter: true,
@@ -96,6 +96,7 @@ impl Client {
 fn verdict(refusal: &Refusal) -> (Outcome, Reason) {
     match refusal {
         Refusal::Transient(cause) => (Outcome::Transient(*cause), Reason::ServerBusy),
+        Refusal::NotAllowed => (Outcome::Refused, Reason::NotAuthorized),
         Refusal::NoRoute | Refusal::UncleanCapture => (Outcome::Refused, Reason::TopicNameInvalid),
         Refusal::Schema(_) => (Outcome::Refused, Reason::PayloadFormatInvalid),
         Refusal::TooLarge { .. } => (Outcome::Refused, Reason::ImplementationSpecific),

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::MqttEndpoint;
 use super::codec::{Properties, Will};
 use super::headers::{self, Said};
+use crate::auth::Identity;
 use crate::intake::router::Sender;
 use crate::intake::{Arrival, Refusal, SenderHeaders};
 use crate::ledger::{Account, Ending, Entry};
@@ -34,6 +35,11 @@ impl StoredWill {
         }
     }
 
+    /// Where it is sent.
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Publishes the Will and books how it ended. There is nobody to answer: what Kafka does not take is given up, and
     /// counted.
     pub(super) async fn publish(
@@ -42,6 +48,7 @@ impl StoredWill {
         account: Account,
         client_id: Box<str>,
         source: String,
+        identity: Option<Arc<Identity>>,
     ) {
         let intake = &endpoint.intake;
         let (key, lane) = intake.open_lane(&account);
@@ -54,7 +61,7 @@ impl StoredWill {
             subject: &self.topic,
             payload: &self.payload,
             id: said.id,
-            sender: Sender { client_id: &client_id, source: &source },
+            sender: Sender { client_id: &client_id, source: &source, identity: identity.as_deref() },
             arrived: Instant::now(),
             tag: 0,
             dead_letter: true,

@@ -6,6 +6,7 @@
 
 mod cluster;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
@@ -14,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use penstock_crds::edge::{
     Compression, DeliveryConfig, DrainConfig, EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig,
-    KafkaConfig, LimitsConfig, MqttConfig, PipelineName, ProtocolConfig, RouteConfig, SourceConfig,
-    TopicConfig,
+    KafkaConfig, LimitsConfig, MqttConfig, PipelineName, ProtocolConfig, RouteConfig, SessionsConfig,
+    SourceConfig, TopicConfig,
 };
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
@@ -123,6 +124,7 @@ pub(crate) fn edge_config(bootstrap_servers: &str) -> EdgeConfig {
         max_in_flight_bytes: 64 << 20,
         max_in_flight_messages: 100_000,
         max_in_flight_bytes_per_connection: 1 << 20,
+        max_connections_per_second: None,
     };
     let endpoint = |name: &str, protocol| EndpointConfig {
         name: name.to_owned(),
@@ -130,6 +132,9 @@ pub(crate) fn edge_config(bootstrap_servers: &str) -> EdgeConfig {
         loopback: true,
         protocol,
         limits: limits.clone(),
+        tls: None,
+        proxy_protocol: None,
+        authentication: None,
     };
     let topic = |name: &str| TopicConfig {
         name: name.to_owned(),
@@ -154,7 +159,16 @@ pub(crate) fn edge_config(bootstrap_servers: &str) -> EdgeConfig {
         },
         topics: vec![topic("telemetry"), topic("dead-letters")],
         endpoints: vec![
-            endpoint("mqtt", ProtocolConfig::Mqtt(MqttConfig { maximum_qos: 1, receive_maximum: 1_024 })),
+            endpoint(
+                "mqtt",
+                ProtocolConfig::Mqtt(MqttConfig {
+                    maximum_qos: 1,
+                    receive_maximum: 1_024,
+                    session_expiry_seconds: 0,
+                    will_grace_seconds: 30,
+                    web_socket_path: None,
+                }),
+            ),
             endpoint("rest", ProtocolConfig::Http(HttpConfig { base_path: String::new() })),
         ],
         routes: vec![RouteConfig {
@@ -165,6 +179,7 @@ pub(crate) fn edge_config(bootstrap_servers: &str) -> EdgeConfig {
             ],
             topic: "telemetry".to_owned(),
             key: Some("{project}/{device}".to_owned()),
+            allow: BTreeMap::new(),
             event_time_pointer: None,
             json_schema: None,
         }],
@@ -172,6 +187,7 @@ pub(crate) fn edge_config(bootstrap_servers: &str) -> EdgeConfig {
             ack_timeout_seconds: 10,
             dead_letter_topic: Some("dead-letters".to_owned()),
         },
+        sessions: SessionsConfig::Memory,
         drain: DrainConfig { accept_seconds: 0, client_seconds: 0, adapter_stop_seconds: None },
         max_in_flight_bytes: 256 << 20,
         admin_port: 0,

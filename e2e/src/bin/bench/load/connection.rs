@@ -3,16 +3,19 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mio::net::TcpStream;
+use rustls::ClientConfig;
 
 use super::speech::{Protocol, Speech};
+use super::stream::Stream;
 use crate::payload;
 
 /// A connection and what is on its way.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     speech: Speech,
     window: usize,
     /// When each unanswered message was sent.
@@ -25,14 +28,18 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects, and says and hears what comes before the first message.
-    pub(crate) fn open(protocol: Protocol, server: SocketAddr, number: usize, window: usize) -> Self {
-        let mut stream = std::net::TcpStream::connect(server)
-            .unwrap_or_else(|error| panic!("cannot connect to {server}: {error}"));
-        stream.set_nodelay(true).expect("an option of ours");
-        let (speech, allowed) = Speech::begin(protocol, &mut stream, &payload::topic(number), number);
-        stream.set_nonblocking(true).expect("an option of ours");
+    pub(crate) fn open(
+        protocol: Protocol,
+        server: SocketAddr,
+        trust: Option<&Arc<ClientConfig>>,
+        number: usize,
+        window: usize,
+    ) -> Self {
+        let (stream, (speech, allowed)) = Stream::open(server, trust, |stream| {
+            Speech::begin(protocol, stream, &payload::topic(number), number)
+        });
         Self {
-            stream: TcpStream::from_std(stream),
+            stream,
             speech,
             window: window.min(allowed),
             sent: VecDeque::with_capacity(window),
@@ -43,7 +50,7 @@ impl Connection {
     }
 
     pub(crate) fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        self.stream.tcp()
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -75,6 +82,10 @@ impl Connection {
         }
         self.output.clear();
         self.written = 0;
+        match self.stream.flush() {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("cannot write: {error}"),
+            _ => {}
+        }
     }
 
     /// Reads what is there, and tells of each answer when its message was sent.
@@ -93,8 +104,8 @@ impl Connection {
             });
             self.partial.clear();
             self.partial.extend_from_slice(&buffer[whole..kept + count]);
-            // A short read has emptied the socket: epoll(7), question 9.
-            if kept + count < buffer.len() {
+            // A short read has emptied the socket: epoll(7), question 9. Of TLS a read is a record at most.
+            if kept + count < buffer.len() && !self.stream.is_secure() {
                 return;
             }
         }

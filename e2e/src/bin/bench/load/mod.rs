@@ -4,8 +4,10 @@
 
 mod connection;
 mod speech;
+pub(crate) mod stream;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
@@ -36,6 +38,9 @@ pub(crate) struct Arguments {
     /// Messages a second of all connections together; as fast as answers come if absent.
     #[arg(long)]
     rate: Option<u32>,
+    /// Speak TLS with a server that this CA vouches for.
+    #[arg(long)]
+    tls_ca: Option<PathBuf>,
     #[command(flatten)]
     times: Times,
 }
@@ -45,11 +50,17 @@ pub(crate) struct Arguments {
 /// # Panics
 /// When the server refuses a message or closes a connection: that is no load to measure.
 pub(crate) fn run(arguments: &Arguments) -> Measured {
+    let trust = arguments.tls_ca.as_deref().map(stream::trust);
     let mut poll = Poll::new().expect("epoll");
     let mut connections: Vec<_> = (0..arguments.connections)
         .map(|number| {
-            let mut connection =
-                Connection::open(arguments.protocol, arguments.server, number, arguments.window);
+            let mut connection = Connection::open(
+                arguments.protocol,
+                arguments.server,
+                trust.as_ref(),
+                number,
+                arguments.window,
+            );
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
                 .register(connection.stream(), Token(number), interest)

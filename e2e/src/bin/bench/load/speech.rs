@@ -1,11 +1,9 @@
 //! What a connection of the load says and hears: MQTT at QoS 1, or HTTP/1.1.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use bytes::BytesMut;
 use penstock_e2e::load::wire::{self, Connect, Packet, Publish, Version};
 
+use super::stream::ReadWrite;
 use crate::payload;
 
 /// The protocols under load.
@@ -54,7 +52,7 @@ impl Speech {
     /// Opens the talk, and says how many messages may be on the way.
     pub(crate) fn begin(
         protocol: Protocol,
-        stream: &mut TcpStream,
+        stream: &mut dyn ReadWrite,
         topic: &str,
         number: usize,
     ) -> (Self, usize) {
@@ -108,7 +106,7 @@ impl Speech {
 }
 
 impl Mqtt {
-    fn begin(version: Version, stream: &mut TcpStream, topic: &str, number: usize) -> (Speech, usize) {
+    fn begin(version: Version, stream: &mut dyn ReadWrite, topic: &str, number: usize) -> (Speech, usize) {
         let mut connect = Connect::new(version, &format!("bench-{number}"));
         connect.keep_alive = 0;
         stream.write_all(&connect.encode()).expect("a connection that takes a CONNECT");

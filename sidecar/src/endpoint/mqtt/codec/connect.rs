@@ -5,7 +5,6 @@ use super::reader::Reader;
 use super::{Malformed, PacketType, Reason, Version};
 
 /// A CONNECT.
-#[derive(Debug)]
 pub struct Connect<'a> {
     /// Protocol level.
     pub version: Version,
@@ -25,6 +24,10 @@ pub struct Connect<'a> {
     pub client_id: &'a str,
     /// Published if the connection ends without DISCONNECT.
     pub will: Option<Will<'a>>,
+    /// Who the client says it is.
+    pub user_name: Option<&'a str>,
+    /// By what it proves that, or a token.
+    pub password: Option<&'a [u8]>,
 }
 
 /// A Will Message.
@@ -40,6 +43,18 @@ pub struct Will<'a> {
     pub properties: Properties<'a>,
     /// Application message.
     pub payload: &'a [u8],
+}
+
+impl std::fmt::Debug for Connect<'_> {
+    /// Neither name nor password: they belong into no log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connect")
+            .field("version", &self.version)
+            .field("clean_start", &self.clean_start)
+            .field("keep_alive_seconds", &self.keep_alive_seconds)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Connect<'a> {
@@ -58,13 +73,8 @@ impl<'a> Connect<'a> {
         };
         let client_id = reader.text()?;
         let will = if flags.will() { Some(Will::decode(&mut reader, version, flags)?) } else { None };
-        // Nobody is asked for a name in this version: read, and thrown away.
-        if flags.user_name() {
-            reader.text()?;
-        }
-        if flags.password() {
-            reader.binary()?;
-        }
+        let user_name = if flags.user_name() { Some(reader.text()?) } else { None };
+        let password = if flags.password() { Some(reader.binary()?) } else { None };
         reader.end("CONNECT is longer than its parts")?;
         let mut connect = Self {
             version,
@@ -76,6 +86,8 @@ impl<'a> Connect<'a> {
             authentication_method: None,
             client_id,
             will,
+            user_name,
+            password,
         };
         let mut authentication_data = false;
         for property in properties.iter() {

@@ -88,6 +88,7 @@ impl<'b> Encoder<'b> {
             Reason::UnsupportedProtocolVersion => 1,
             Reason::ClientIdentifierNotValid => 2,
             Reason::ServerBusy | Reason::ServerShuttingDown | Reason::ConnectionRateExceeded => 3,
+            Reason::BadUserNameOrPassword => 4,
             Reason::NotAuthorized => 5,
             _ => return,
         };

@@ -37,6 +37,7 @@ pub enum Reason {
     ImplementationSpecific = 0x83,
     UnsupportedProtocolVersion = 0x84,
     ClientIdentifierNotValid = 0x85,
+    BadUserNameOrPassword = 0x86,
     NotAuthorized = 0x87,
     ServerBusy = 0x89,
     ServerShuttingDown = 0x8B,

@@ -1,5 +1,6 @@
 //! A stream of bytes through [`Inbound`], in pieces, as a socket would bring them.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::super::codec::{Frame, Packet, Version, frame};
 use super::super::end::End;
 use super::super::inbound::{Flow, Inbound, Read, Taker};
 use crate::budget::{EndpointBudget, PodBudget};
+use crate::endpoint::wire::Wire;
 
 /// The largest packet that is taken.
 pub(super) const LARGEST: usize = 20_000;
@@ -109,7 +111,8 @@ pub(super) fn split(version: Option<Version>, bytes: &[u8], pieces: &[usize], re
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (client, server) =
             tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        let (mut client, (mut server, _)) = (client.unwrap(), server.unwrap());
+        let (mut client, (server, _)) = (client.unwrap(), server.unwrap());
+        let mut server = Wire::Plain(server);
         client.set_nodelay(true).unwrap();
         let budget = EndpointBudget::new(PodBudget::new(BUDGET), BUDGET, 1);
         let mut notes = Notes { version, packets: Vec::new(), refuse_every, refused: false, refusals: 0 };
@@ -136,7 +139,7 @@ pub(super) fn split(version: Option<Version>, bytes: &[u8], pieces: &[usize], re
 /// Reads what is there; to the end of the stream if it is `last`. How the connection ended, if it did.
 async fn drain(
     inbound: &mut Inbound,
-    server: &mut TcpStream,
+    server: &mut Wire,
     budget: &Arc<EndpointBudget>,
     notes: &mut Notes,
     last: bool,
@@ -149,7 +152,8 @@ async fn drain(
             Ok(Read::Drained) if !last => return None,
             Ok(Read::Drained) => {
                 waited = false;
-                tokio::time::timeout(Duration::from_secs(10), server.readable()).await.unwrap().unwrap();
+                let readable = poll_fn(|context| server.poll_read_ready(context));
+                tokio::time::timeout(Duration::from_secs(10), readable).await.unwrap().unwrap();
             }
             Ok(Read::Full) => {
                 assert!(notes.refusals > refusals, "one packet fits the budget");
