@@ -179,7 +179,7 @@ impl Sidecar {
     /// The metrics as text.
     #[track_caller]
     pub fn metrics(&self) -> String {
-        self.get("/metrics").expect("an answer from /metrics").body
+        metrics(self.admin)
     }
 
     /// Resident memory in bytes.
@@ -203,9 +203,7 @@ impl Sidecar {
     /// The value of a metric, by its name and labels as the text has them.
     #[track_caller]
     pub fn metric(&self, name: &str) -> f64 {
-        let metrics = self.metrics();
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no metric {name}: {metrics}")).parse().expect("a number")
+        metric(&self.metrics(), name)
     }
 
     /// Everything that it has logged.
@@ -398,6 +396,19 @@ pub struct Ended {
 #[track_caller]
 pub fn command(arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).output().expect("the sidecar runs")
+}
+
+/// The metrics that an admin port tells.
+#[track_caller]
+pub fn metrics(admin: SocketAddr) -> String {
+    get(admin, "/metrics").expect("an answer from /metrics").body
+}
+
+/// The value of a metric in this text, by its name and labels as the text has them.
+#[track_caller]
+pub fn metric(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no metric {name}: {metrics}")).parse().expect("a number")
 }
 
 pub(crate) fn get(address: SocketAddr, path: &str) -> Option<Answer> {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use penstock_e2e::load::wire::{Connect, Publish, Version};
+use penstock_e2e::load::wire::{Publish, Version};
 use penstock_e2e::until;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,6 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
+use crate::load::Style;
 use crate::{machine, payload};
 
 /// Connections that are being opened at one time: within every listener's backlog.
@@ -29,6 +30,8 @@ pub(crate) struct Arguments {
     connections: Vec<usize>,
     #[arg(long)]
     watch: u32,
+    #[command(flatten)]
+    style: Style,
 }
 
 /// What was read.
@@ -48,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Readings {
     for &count in &arguments.connections {
         while open.len() < count {
             let numbers = open.len()..(open.len() + AT_ONCE).min(count);
-            open.extend(connect(&runtime, arguments.server, numbers));
+            open.extend(connect(&runtime, arguments, numbers));
         }
         idle.push((count as f64, steady_rss_kib(arguments.watch)));
     }
@@ -68,9 +71,10 @@ pub(crate) fn steady_rss_kib(pid: u32) -> f64 {
     })
 }
 
-fn connect(runtime: &Runtime, server: SocketAddr, numbers: std::ops::Range<usize>) -> Vec<TcpStream> {
+fn connect(runtime: &Runtime, arguments: &Arguments, numbers: std::ops::Range<usize>) -> Vec<TcpStream> {
+    let (server, style) = (arguments.server, arguments.style);
     runtime.block_on(async {
-        let mut opening: JoinSet<_> = numbers.map(|number| one(server, number)).collect();
+        let mut opening: JoinSet<_> = numbers.map(|number| one(server, style, number)).collect();
         let mut open = Vec::new();
         while let Some(stream) = opening.join_next().await {
             open.push(stream.expect("a task that does not panic").expect("a connection"));
@@ -80,12 +84,11 @@ fn connect(runtime: &Runtime, server: SocketAddr, numbers: std::ops::Range<usize
 }
 
 /// From one of several loopback addresses, so that ports do not run out.
-async fn one(server: SocketAddr, number: usize) -> std::io::Result<TcpStream> {
+async fn one(server: SocketAddr, style: Style, number: usize) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from(([127, 0, 0, 2 + (number % 8) as u8], 0)))?;
     let mut stream = socket.connect(server).await?;
-    let mut connect = Connect::new(Version::V5, &format!("idle-{number}"));
-    connect.keep_alive = 0;
+    let connect = style.connect(Version::V5, &format!("idle-{number}"));
     stream.write_all(&connect.encode()).await?;
     // A CONNACK says how many bytes follow in its second byte; none of ours is longer than that can say.
     let mut head = [0; 2];

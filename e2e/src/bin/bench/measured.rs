@@ -1,10 +1,16 @@
 //! What one process finds out in one span of load, and how it measures it.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use penstock_e2e::sidecar;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{self, Busy, cpu_seconds};
+
+/// What [`Measured::store`] has.
+const STORE: [&str; 2] =
+    ["penstock_session_store_commands_total", "penstock_session_store_round_trips_total"];
 
 /// How long to warm up, then to measure; and whose CPU.
 #[derive(Clone, Debug, clap::Args)]
@@ -16,6 +22,9 @@ pub(crate) struct Times {
     /// Processes to read the CPU time of at both ends of the span.
     #[arg(long, value_delimiter = ',')]
     pub(crate) watch: Vec<u32>,
+    /// The admin port of a sidecar whose dealings with its session store are read at both ends of the span.
+    #[arg(long)]
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 /// One span.
@@ -38,6 +47,8 @@ pub(crate) struct Measured {
     pub(crate) others: f64,
     /// CPU seconds that the hypervisor gave to other machines.
     pub(crate) stolen: f64,
+    /// Commands to the session store, and round trips in which they went.
+    pub(crate) store: [f64; 2],
 }
 
 impl Measured {
@@ -81,6 +92,7 @@ struct Reading {
     watched: Vec<f64>,
     own: f64,
     machine: Busy,
+    store: [f64; 2],
 }
 
 impl Clock {
@@ -125,6 +137,7 @@ impl Clock {
             // Ticks are counted apart for machine and process, so a small difference may be below zero.
             others: (busy - own - watched.iter().sum::<f64>()).max(0.0),
             stolen: end.machine.stolen - begin.machine.stolen,
+            store: [0, 1].map(|index| end.store[index] - begin.store[index]),
             watched,
         }
     }
@@ -137,6 +150,10 @@ fn read(times: &Times, messages: u64) -> Reading {
         watched: times.watch.iter().map(|&pid| cpu_seconds(pid)).collect(),
         own: cpu_seconds(std::process::id()),
         machine: machine::busy(),
+        store: times.admin.map_or([0.0; 2], |admin| {
+            let metrics = sidecar::metrics(admin);
+            STORE.map(|name| sidecar::metric(&metrics, name))
+        }),
     }
 }
 

@@ -22,7 +22,8 @@ const CROWD: usize = 1_024;
 const WINDOW: usize = 32;
 /// Where the rate is set, not the window: enough that the window is never what sets it.
 const PACED_WINDOW: usize = 500;
-const IDLE: [usize; 3] = [2_000, 8_000, 16_000];
+/// How many idle connections memory is read at.
+pub(crate) const IDLE: [usize; 3] = [2_000, 8_000, 16_000];
 
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]
@@ -315,7 +316,7 @@ fn start_idle(
     }
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+pub(crate) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 

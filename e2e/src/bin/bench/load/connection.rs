@@ -9,7 +9,7 @@ use std::time::Instant;
 use mio::net::TcpStream;
 use rustls::ClientConfig;
 
-use super::speech::{Protocol, Speech};
+use super::speech::{Protocol, Speech, Style};
 use super::stream::Stream;
 use crate::payload;
 
@@ -30,13 +30,14 @@ impl Connection {
     /// Connects, and says and hears what comes before the first message.
     pub(crate) fn open(
         protocol: Protocol,
+        style: Style,
         server: SocketAddr,
         trust: Option<&Arc<ClientConfig>>,
         number: usize,
         window: usize,
     ) -> Self {
         let (stream, (speech, allowed)) = Stream::open(server, trust, |stream| {
-            Speech::begin(protocol, stream, &payload::topic(number), number)
+            Speech::begin(protocol, style, stream, &payload::topic(number), number)
         });
         Self {
             stream,
@@ -99,7 +100,7 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("cannot read: {error}"),
             };
-            let whole = self.speech.read(&buffer[..kept + count], || {
+            let whole = self.speech.read(&buffer[..kept + count], &mut self.output, || {
                 answered(self.sent.pop_front().expect("an answer to a message of ours"));
             });
             self.partial.clear();

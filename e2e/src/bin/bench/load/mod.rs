@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 
 use self::connection::Connection;
-pub(crate) use self::speech::Protocol;
+pub(crate) use self::speech::{Protocol, Style};
 use crate::measured::{Clock, Measured, Pace, Phase, Times};
 use crate::payload::Payloads;
 
@@ -42,6 +42,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     tls_ca: Option<PathBuf>,
     #[command(flatten)]
+    style: Style,
+    #[command(flatten)]
     times: Times,
 }
 
@@ -56,6 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> Measured {
         .map(|number| {
             let mut connection = Connection::open(
                 arguments.protocol,
+                arguments.style,
                 arguments.server,
                 trust.as_ref(),
                 number,

@@ -1,4 +1,4 @@
-//! What a connection of the load says and hears: MQTT at QoS 1, or HTTP/1.1.
+//! What a connection of the load says and hears: MQTT at QoS 1 or 2, or HTTP/1.1.
 
 use bytes::BytesMut;
 use penstock_e2e::load::wire::{self, Connect, Packet, Publish, Version};
@@ -25,8 +25,41 @@ impl Protocol {
     }
 }
 
+/// How MQTT is spoken.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Style {
+    /// 1 or 2.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    qos: u8,
+    /// Keep the session for so many seconds.
+    #[arg(long, default_value_t = 0)]
+    expiry: u32,
+}
+
+impl Style {
+    /// CONNECT, with a keep-alive that no load has to think of.
+    pub(crate) fn connect(self, version: Version, client_id: &str) -> Connect {
+        let mut connect = Connect::new(version, client_id);
+        connect.keep_alive = 0;
+        if self.expiry > 0 {
+            connect.clean = false;
+            connect.properties.push(SESSION_EXPIRY);
+            connect.properties.extend_from_slice(&self.expiry.to_be_bytes());
+        }
+        connect
+    }
+}
+
 /// MQTT 5 §3.2.2.3.3.
 const RECEIVE_MAXIMUM: u8 = 0x21;
+/// MQTT 5 §3.1.2.11.2.
+const SESSION_EXPIRY: u8 = 0x11;
+
+const PUBACK: u8 = 0x40;
+const PUBREC: u8 = 0x50;
+const PUBCOMP: u8 = 0x70;
+/// Fixed header of a PUBREL without a reason code: the same in both versions.
+const PUBREL: [u8; 2] = [0x62, 2];
 
 /// One side of a connection's talk.
 pub(crate) enum Speech {
@@ -39,7 +72,11 @@ pub(crate) struct Mqtt {
     head: Vec<u8>,
     identifier_at: usize,
     next: u16,
+    /// Of the next PUBACK or PUBREC.
     expected: u16,
+    /// Of the next PUBCOMP.
+    completed: u16,
+    exactly_once: bool,
     irregular: u64,
 }
 
@@ -52,13 +89,14 @@ impl Speech {
     /// Opens the talk, and says how many messages may be on the way.
     pub(crate) fn begin(
         protocol: Protocol,
+        style: Style,
         stream: &mut dyn ReadWrite,
         topic: &str,
         number: usize,
     ) -> (Self, usize) {
         match protocol {
-            Protocol::Mqtt3 => Mqtt::begin(Version::V311, stream, topic, number),
-            Protocol::Mqtt5 => Mqtt::begin(Version::V5, stream, topic, number),
+            Protocol::Mqtt3 => Mqtt::begin(Version::V311, style, stream, topic, number),
+            Protocol::Mqtt5 => Mqtt::begin(Version::V5, style, stream, topic, number),
             Protocol::Http => {
                 let head = format!(
                     "POST /{topic} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
@@ -84,17 +122,26 @@ impl Speech {
         output.extend_from_slice(payload);
     }
 
-    /// Calls `answered` for each whole answer, and returns how many bytes those were.
-    pub(crate) fn read(&mut self, input: &[u8], mut answered: impl FnMut()) -> usize {
+    /// Calls `answered` for each message that is over, appends what the server is to be told, and returns how many bytes
+    /// of whole answers there were.
+    pub(crate) fn read(&mut self, input: &[u8], output: &mut Vec<u8>, mut answered: impl FnMut()) -> usize {
         let mut taken = 0;
-        while let Some(length) = match self {
-            Self::Mqtt(mqtt) => mqtt.puback(&input[taken..]),
-            Self::Http(_) => ok(&input[taken..]),
-        } {
+        loop {
+            let (length, over) = match self {
+                Self::Mqtt(mqtt) => match mqtt.answer(&input[taken..], output) {
+                    Some(answer) => answer,
+                    None => return taken,
+                },
+                Self::Http(_) => match ok(&input[taken..]) {
+                    Some(length) => (length, true),
+                    None => return taken,
+                },
+            };
             taken += length;
-            answered();
+            if over {
+                answered();
+            }
         }
-        taken
     }
 
     pub(crate) fn irregular(&self) -> u64 {
@@ -106,9 +153,14 @@ impl Speech {
 }
 
 impl Mqtt {
-    fn begin(version: Version, stream: &mut dyn ReadWrite, topic: &str, number: usize) -> (Speech, usize) {
-        let mut connect = Connect::new(version, &format!("bench-{number}"));
-        connect.keep_alive = 0;
+    fn begin(
+        version: Version,
+        style: Style,
+        stream: &mut dyn ReadWrite,
+        topic: &str,
+        number: usize,
+    ) -> (Speech, usize) {
+        let connect = style.connect(version, &format!("bench-{number}"));
         stream.write_all(&connect.encode()).expect("a connection that takes a CONNECT");
         let mut input = BytesMut::new();
         let packet = loop {
@@ -122,34 +174,48 @@ impl Mqtt {
         };
         let Packet::ConnAck { code: 0, properties, .. } = packet else { panic!("not welcome: {packet:?}") };
         let payload = [0; payload::BYTES];
-        let mut head = Publish::new(version, topic, &payload, 0).encode();
+        let mut head = Publish { qos: style.qos, ..Publish::new(version, topic, &payload, 0) }.encode();
         head.truncate(head.len() - payload.len());
         // The identifier follows the topic, which follows a header of one byte and a length of one or two.
         let properties_bytes = usize::from(version == Version::V5);
         let identifier_at = head.len() - 2 - properties_bytes;
         let allowed = properties.number(RECEIVE_MAXIMUM).unwrap_or(u32::from(u16::MAX)) as usize;
-        (Speech::Mqtt(Self { head, identifier_at, next: 1, expected: 1, irregular: 0 }), allowed)
+        (Speech::Mqtt(Self::new(head, identifier_at, style.qos == 2)), allowed)
     }
 
-    /// The length of the first packet in `input`, if it is whole.
-    fn puback(&mut self, input: &[u8]) -> Option<usize> {
+    fn new(head: Vec<u8>, identifier_at: usize, exactly_once: bool) -> Self {
+        Self { head, identifier_at, next: 1, expected: 1, completed: 1, exactly_once, irregular: 0 }
+    }
+
+    /// The length of the first packet in `input`, if it is whole, and whether its message is over. A PUBREC is answered at
+    /// once.
+    fn answer(&mut self, input: &[u8], output: &mut Vec<u8>) -> Option<(usize, bool)> {
         let &[first, length, ref rest @ ..] = input else { return None };
         let (length, rest) = if length < 0x80 {
             (usize::from(length), rest)
         } else {
             let (&high, rest) = rest.split_first()?;
-            assert!(high < 0x80, "a PUBACK of more than 16 KiB");
+            assert!(high < 0x80, "an answer of more than 16 KiB");
             (usize::from(length & 0x7F) | usize::from(high) << 7, rest)
         };
         let body = rest.get(..length)?;
-        assert_eq!(first, 0x40, "not a PUBACK: {body:02x?}");
+        let expected = match (first, self.exactly_once) {
+            (PUBACK, false) => &mut self.expected,
+            (PUBREC, true) => {
+                output.extend_from_slice(&PUBREL);
+                output.extend_from_slice(&body[..2]);
+                &mut self.expected
+            }
+            (PUBCOMP, true) => &mut self.completed,
+            _ => panic!("not an answer: {first:#04x} {body:02x?}"),
+        };
         // MQTT 5 §3.4.2.1: without a reason code it is 0.
         assert!(body.get(2).is_none_or(|&reason| reason < 0x80), "refused with {:#04x}", body[2]);
-        if body[..2] != self.expected.to_be_bytes() {
+        if body[..2] != expected.to_be_bytes() {
             self.irregular += 1;
         }
-        self.expected = following(self.expected);
-        Some(input.len() - rest.len() + length)
+        *expected = following(*expected);
+        Some((input.len() - rest.len() + length, first != PUBREC))
     }
 }
 
@@ -185,7 +251,7 @@ mod tests {
     use super::*;
 
     fn mqtt() -> Mqtt {
-        Mqtt { head: Vec::new(), identifier_at: 0, next: 1, expected: 1, irregular: 0 }
+        Mqtt::new(Vec::new(), 0, false)
     }
 
     #[test]
@@ -193,21 +259,29 @@ mod tests {
         let long = wire::packet(0x40, &[&[0, 3, 0, 200, 1][..], &[0x26; 200]].concat());
         let input = [&[0x40, 2, 0, 1, 0x40, 3, 0, 2, 0][..], &long, &[0x40, 2, 0]].concat();
         let (mut speech, mut count) = (Speech::Mqtt(mqtt()), 0);
-        assert_eq!(speech.read(&input, || count += 1), input.len() - 3);
+        assert_eq!(speech.read(&input, &mut Vec::new(), || count += 1), input.len() - 3);
         assert_eq!((count, speech.irregular()), (3, 0));
+    }
+
+    #[test]
+    fn a_pubrec_is_answered_and_its_message_is_over_with_the_pubcomp() {
+        let input = [0x50, 2, 0, 1, 0x50, 3, 0, 2, 0, 0x70, 2, 0, 1, 0x70, 2, 0];
+        let (mut speech, mut output, mut count) = (Speech::Mqtt(Mqtt::new(Vec::new(), 0, true)), Vec::new(), 0);
+        assert_eq!(speech.read(&input, &mut output, || count += 1), input.len() - 3);
+        assert_eq!((output, count, speech.irregular()), (vec![0x62, 2, 0, 1, 0x62, 2, 0, 2], 1, 0));
     }
 
     #[test]
     fn a_puback_out_of_turn_is_irregular() {
         let mut mqtt = mqtt();
-        mqtt.puback(&[0x40, 2, 0, 2]);
+        mqtt.answer(&[0x40, 2, 0, 2], &mut Vec::new());
         assert_eq!(mqtt.irregular, 1);
     }
 
     #[test]
     #[should_panic(expected = "refused with 0x87")]
     fn a_refusal_ends_the_run() {
-        mqtt().puback(&[0x40, 4, 0, 1, 0x87, 0]);
+        mqtt().answer(&[0x40, 4, 0, 1, 0x87, 0], &mut Vec::new());
     }
 
     #[test]
@@ -217,7 +291,7 @@ mod tests {
         for (cut, expected) in [(0, 2), (1, 1), (input.len(), 1)] {
             let mut count = 0;
             let mut speech = Speech::Http(Http { head: Vec::new() });
-            let taken = speech.read(&twice[..twice.len() - cut], || count += 1);
+            let taken = speech.read(&twice[..twice.len() - cut], &mut Vec::new(), || count += 1);
             assert_eq!((count, taken), (expected, expected * input.len()));
         }
     }
