@@ -10,7 +10,8 @@ use penstock_crds::{manifest, resolve};
 use penstock_sidecar::session::record::{
     Change, Digest, Epoch, Fence, Incarnation, KeptReceipt, Leave, Reclaim, TakeOver, Taken, Write,
 };
-use penstock_sidecar::session::redis::{self, Farewell, KeptWill, Notice, RedisStore, StoreError};
+use penstock_sidecar::session::redis::RedisStore;
+use penstock_sidecar::session::store::{self, Farewell, KeptWill, Notice, StoreError};
 
 use crate::{Pipeline, Redis, runtime};
 
@@ -80,7 +81,7 @@ impl Pod {
         let (notices, published) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let taking = Arc::new(Mutex::new(true));
         let (told, out, takes) = (Arc::clone(&notices), Arc::clone(&published), Arc::clone(&taking));
-        let pod = redis::Pod {
+        let pod = store::Pod {
             name: name.into(),
             notified: Arc::new(move |notice| told.lock().push(notice)),
             publisher: Arc::new(move |due| {

@@ -7,7 +7,8 @@ use penstock_e2e::Redis;
 use penstock_e2e::sessions::{EXPIRY, Owner, Pod, intend, keep};
 use penstock_e2e::until::{SOON, START, throughout, until};
 use penstock_sidecar::session::record::Change;
-use penstock_sidecar::session::redis::{Away, Farewell, LinkError, Notice, StoreError};
+use penstock_sidecar::session::redis::LinkError;
+use penstock_sidecar::session::store::{Away, Farewell, Notice, StoreError};
 
 /// A pod that has its connections.
 fn pod(redis: &Redis, name: &str) -> Pod {

@@ -10,7 +10,8 @@ use penstock_e2e::Redis;
 use penstock_sidecar::session::record::{
     self, Change, Digest, Epoch, Fence, Incarnation, KeptReceipt, Leave, Reclaim, Record, TakeOver, Write,
 };
-use penstock_sidecar::session::redis::{Farewell, KeptWill, Shard, scripts};
+use penstock_sidecar::session::redis::{Shard, scripts};
+use penstock_sidecar::session::store::{Farewell, KeptWill};
 use redis::{Cmd, Connection, Value, cmd};
 
 const LIFE: Duration = Duration::from_secs(3600);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use penstock_e2e::Redis;
 use penstock_e2e::sessions::{EXPIRY, Owner, Pod};
 use penstock_e2e::until::{SOON, START, throughout, until};
-use penstock_sidecar::session::redis::{Departure, Farewell, KeptWill};
+use penstock_sidecar::session::store::{Departure, Farewell, KeptWill};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -13,9 +13,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::keys::Shard;
 use super::lane::{Lane, Watch};
 use super::owned::{Owned, Renewal};
-use super::scripts::{self, Due};
-use super::{Notice, Notified, Pod};
+use super::scripts;
 use crate::session::record::Rejected;
+use crate::session::store::{Due, Notice, Notified, Pod};
 
 /// How often Wills are looked for.
 const TICK: Duration = Duration::from_secs(1);

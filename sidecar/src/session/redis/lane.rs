@@ -13,10 +13,11 @@ use redis::{Cmd, Pipeline, PushInfo, ServerError, ServerErrorKind, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::error::{Away, LinkError};
+use super::error::LinkError;
 use super::link::Link;
 use super::scripts;
 use super::settings::Settings;
+use crate::session::store::Away;
 
 /// Commands that may wait.
 const QUEUE: usize = 16_384;

@@ -14,7 +14,6 @@ mod link;
 mod owned;
 pub mod scripts;
 mod settings;
-mod will;
 
 use std::path::Path;
 use std::pin::Pin;
@@ -23,111 +22,22 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use penstock_crds::edge::{PipelineName, RedisConfig, RedisServersConfig};
 use redis::{Cmd, Value};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-pub use self::error::{Away, LinkError};
+pub use self::error::LinkError;
 use self::keeper::{Keeper, Wake};
 pub use self::keys::Shard;
 use self::lane::Lane;
 use self::owned::Owned;
-pub use self::scripts::Due;
 use self::settings::Settings;
-pub use self::will::{Departure, Farewell, KeptWill};
-use super::record::{Fence, Leave, Reclaim, Rejected, TakeOver, Taken, Write, WrongIdentity};
+use super::record::{Fence, Leave, Reclaim, TakeOver, Taken, Write};
+use super::store::{Away, Farewell, KeptWill, Pod, StoreError, Traffic};
 
 /// Shards of a pipeline in a cluster: so many servers can share its sessions. One server has all in one.
 const CLUSTER_SHARDS: usize = 16;
-
-/// Why an operation was not done, or has no known end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Nobody knows whether it was done.
-    #[error("{0}")]
-    Unavailable(Away),
-    /// Another owner has the session, for good.
-    #[error("the session was taken over")]
-    Fenced,
-    /// The store does not know what it confirmed.
-    #[error("the session store forgot")]
-    Forgot,
-    /// The session belongs to another identity.
-    #[error(transparent)]
-    WrongIdentity(#[from] WrongIdentity),
-}
-
-impl StoreError {
-    /// The reason for metrics.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Unavailable(away) => away.reason(),
-            Self::Fenced => "Fenced",
-            Self::Forgot => "Forgot",
-            Self::WrongIdentity(_) => "WrongIdentity",
-        }
-    }
-}
-
-impl From<Rejected> for StoreError {
-    fn from(rejected: Rejected) -> Self {
-        match rejected {
-            Rejected::Fenced => Self::Fenced,
-            Rejected::Forgot => Self::Forgot,
-        }
-    }
-}
-
-/// What a pod is told of the sessions that it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// Another pod took the session over: the client here is to be closed (0x8E).
-    Taken {
-        /// Whose session.
-        client_id: Box<str>,
-        /// The new owner's fence, as far as it is known. An owner with a higher count is not meant.
-        count: u64,
-        /// The new connection began with Clean Start.
-        clean: bool,
-    },
-    /// The store has no such session any more: it is to be reclaimed.
-    Forgot {
-        /// Whose session.
-        client_id: Box<str>,
-        /// The owner's count until now.
-        count: u64,
-    },
-}
-
-/// Is told notices, on any thread; must not block.
-pub type Notified = Arc<dyn Fn(Notice) + Send + Sync>;
-/// Publishes a Will that is due. True once it is persisted, or refused for good; after false it is due again later.
-pub type Publisher = Arc<dyn Fn(Due) -> BoxFuture<'static, bool> + Send + Sync>;
-
-/// Who is told and asked by a store.
-#[derive(Clone)]
-pub struct Pod {
-    /// Its name: no other process of the pipeline has it, and none had it.
-    pub name: Box<str>,
-    /// Is told of sessions that the pod has lost.
-    pub notified: Notified,
-    /// Publishes Wills.
-    pub publisher: Publisher,
-}
-
-/// What went to Redis so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traffic {
-    /// Commands of sessions.
-    pub commands: usize,
-    /// Round trips in which they went.
-    pub round_trips: usize,
-    /// Whether every shard has a connection now.
-    pub connected: bool,
-}
 
 /// The sessions of a pipeline in Redis. What runs for it ends when it is dropped.
 pub struct RedisStore {
@@ -180,6 +90,12 @@ impl RedisStore {
             Part { shard, lane, owned, keeper: tokio::spawn(keeper.run()) }
         };
         Ok(Self { pod: pod.name.clone(), parts: (0..count).map(part).collect() })
+    }
+
+    /// The name of this pod.
+    #[must_use]
+    pub fn pod(&self) -> &str {
+        &self.pod
     }
 
     /// The part that has a client's session.

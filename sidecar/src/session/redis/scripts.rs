@@ -9,10 +9,10 @@ use std::time::Duration;
 use redis::{Cmd, cmd};
 
 use super::keys::Shard;
-use super::will::{Farewell, KeptWill};
 use crate::session::record::{Change, Fence, KeptReceipt, Leave, Reclaim, TakeOver, Write};
+use crate::session::store::{Due, Farewell, KeptWill};
 
-pub use self::answer::{Due, done, due, leases, read, reclaimed, results, taken};
+pub use self::answer::{done, due, leases, read, reclaimed, results, taken};
 
 /// A script and its name on the server.
 pub(super) struct Script {

@@ -8,23 +8,7 @@ use super::NO_OFFSET;
 use crate::session::record::{
     Digest, Epoch, Fence, Incarnation, KeptReceipt, Open, Record, Rejected, Taken, WrongIdentity,
 };
-
-/// A Will that is due.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Due {
-    /// By what the store knows it.
-    pub(super) name: Box<[u8]>,
-    /// Its id.
-    pub id: Box<str>,
-    /// The message, as [`KeptWill::message`](crate::session::redis::KeptWill) had it.
-    pub message: Box<[u8]>,
-}
-
-impl std::fmt::Debug for Due {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Due").field("id", &self.id).finish_non_exhaustive()
-    }
-}
+use crate::session::store::Due;
 
 /// Of a takeover. None means that the answer is none of the script's.
 #[must_use]

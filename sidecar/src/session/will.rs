@@ -22,6 +22,23 @@ impl std::fmt::Debug for KeptWill {
     }
 }
 
+/// A Will that is due.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Due {
+    /// By what its store knows it.
+    pub(super) name: Box<[u8]>,
+    /// Its id.
+    pub id: Box<str>,
+    /// The message, as [`KeptWill::message`] had it.
+    pub message: Box<[u8]>,
+}
+
+impl std::fmt::Debug for Due {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Due").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 /// What becomes of the Will when a connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Farewell {
