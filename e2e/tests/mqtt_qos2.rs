@@ -4,11 +4,13 @@
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use penstock_e2e::device::{self, Device, unknown};
-use penstock_e2e::load::wire::{Packet, Publish, Version, pubrel, user_property};
+use penstock_e2e::load::wire::{Connect, Packet, Properties, Publish, Version, pubrel, user_property};
 use penstock_e2e::pods::{Pods, client_id};
 use penstock_e2e::raw::ANSWER;
+use penstock_e2e::until::{SOON, until};
 use penstock_e2e::{Kafka, Pipeline};
 use serde_json::json;
 
@@ -50,6 +52,53 @@ fn pubrec_comes_after_the_record_is_stored_and_carries_its_receipt() {
         }
         device.assert_quiet();
     }
+}
+
+#[test]
+fn connack_names_no_maximum_where_qos_2_is_served() {
+    // §3.2.2.3.4: absent means 2.
+    let (device, _) = device(Version::V5);
+    assert_eq!(device.connack.number(0x24), None);
+}
+
+#[test]
+fn a_receipt_is_left_out_of_pubrec_when_it_is_not_wanted_or_does_not_fit() {
+    let request_problem_information_0 = vec![0x17, 0];
+    let maximum_packet_size_20 = [&[0x27][..], &20_u32.to_be_bytes()].concat();
+    for properties in [request_problem_information_0, maximum_packet_size_20] {
+        let name = client_id("terse");
+        let connect = Connect { properties, ..Connect::new(Version::V5, &name) };
+        let mut device = Device::connect(POD[0].mqtt(), &connect);
+        for dup in [false, true] {
+            let publish = Publish { qos: 2, dup, ..Publish::new(Version::V5, "v1/p/d/telemetry", b"x", 5) };
+            device.raw.send(&publish.encode());
+            let packet = device.raw.packet();
+            let expected = Packet::PubRec { id: 5, reason: 0, properties: Properties::default() };
+            assert_eq!(packet, expected);
+        }
+        assert_eq!(device.release(5), 0);
+    }
+}
+
+#[test]
+fn a_handshake_goes_on_when_its_message_has_expired() {
+    let (mut device, name) = device(Version::V5);
+    let topic = device::topic(&name);
+    let mut send = |dup, left: u32| {
+        let properties = [&[0x02][..], &left.to_be_bytes()].concat();
+        let publish =
+            Publish { qos: 2, dup, properties: &properties, ..Publish::new(Version::V5, &topic, b"x", 1) };
+        device.raw.send(&publish.encode());
+        device.pubrec(1)
+    };
+    let first = send(false, 1);
+    let sent = Instant::now();
+    until("it has expired", SOON, || (sent.elapsed() > Duration::from_millis(1_500)).then_some(()));
+    // What is left of its time is not what it says.
+    assert_eq!(send(true, 1), first);
+    assert_eq!(send(true, 7), first);
+    assert_eq!(device.release(1), 0);
+    assert_eq!(POD.ids(&name).len(), 1);
 }
 
 #[test]
