@@ -206,6 +206,17 @@ impl Sidecar {
         metric(&self.metrics(), name)
     }
 
+    /// The sum of a metric over all its labels, 0 where there is none.
+    #[track_caller]
+    pub fn metric_sum(&self, name: &str) -> f64 {
+        let metrics = self.metrics();
+        let values = metrics.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            rest.starts_with(['{', ' ']).then(|| rest.rsplit(' ').next())?
+        });
+        values.map(|value| value.parse::<f64>().expect("a number")).sum()
+    }
+
     /// Everything that it has logged.
     pub fn log(&self) -> String {
         self.process.log()
@@ -224,6 +235,16 @@ impl Sidecar {
     /// SIGKILL.
     pub fn kill9(&mut self) {
         self.process.kill();
+    }
+
+    /// SIGSTOP: connections stay up, nothing answers.
+    pub fn stop(&mut self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn cont(&mut self) {
+        self.process.signal(Signal::CONT);
     }
 
     /// SIGTERM; see [`Sidecar::wait_exit_code`].

@@ -2,14 +2,15 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use penstock_crds::edge::EdgeConfig;
+use penstock_crds::edge::{EdgeConfig, EndpointConfig, ProtocolConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::auth;
 use crate::budget::PodBudget;
@@ -19,6 +20,8 @@ use crate::endpoint::wire::door::{Door, OpeningThreads};
 use crate::endpoint::{Endpoint, Reach};
 use crate::intake::{Intake, IntakeError};
 use crate::ledger::Ledger;
+use crate::session::redis::LinkError;
+use crate::session::store::{Pod, SessionStore};
 use crate::store::kafka::{KafkaStore, StartError, Threads};
 
 /// Why a sidecar cannot start.
@@ -36,6 +39,9 @@ pub enum EdgeError {
     /// Certificate, key or CA of an endpoint.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// A reference of the session store.
+    #[error(transparent)]
+    Sessions(#[from] LinkError),
     /// The threads that connections are opened on.
     #[error("cannot start the threads that open connections: {0}")]
     Threads(io::Error),
@@ -48,7 +54,7 @@ impl EdgeError {
         match self {
             Self::Listen(_) | Self::Threads(_) => false,
             Self::Store(error) => error.is_configuration(),
-            Self::Intake(_) | Self::Credentials(_) => true,
+            Self::Intake(_) | Self::Credentials(_) | Self::Sessions(_) => true,
         }
     }
 }
@@ -59,6 +65,7 @@ pub struct Edge {
     pod: Arc<PodBudget>,
     store: Arc<KafkaStore>,
     threads: Mutex<Option<Threads>>,
+    sessions: Option<Arc<SessionStore>>,
     endpoints: Vec<Endpoint>,
     ledger: Ledger,
     draining: AtomicBool,
@@ -80,24 +87,28 @@ impl Edge {
         let (store, threads) = KafkaStore::start(Arc::clone(&config), references, Arc::clone(&pod))?;
         let intakes = Intake::build(&config, references, &store, &pod)?;
         let ledger = Ledger::new(intakes.iter().map(|intake| Arc::clone(intake.ledger())).collect());
+        let this = Arc::new(OnceLock::<Weak<Self>>::new());
+        let sessions = keep_sessions(&config, references, &this)?;
         let ack_timeout = Duration::from_secs(config.delivery.ack_timeout_seconds.into());
         let endpoints = config
             .endpoints
             .iter()
             .zip(intakes)
             .zip(doors)
-            .map(|((endpoint, intake), door)| Endpoint::new(endpoint, intake, ack_timeout, door))
+            .map(|((endpoint, intake), door)| Endpoint::new(endpoint, intake, ack_timeout, door, &sessions))
             .collect();
         let edge = Arc::new(Self {
             config,
             pod,
             store,
             threads: Mutex::new(Some(threads)),
+            sessions,
             endpoints,
             ledger,
             draining: AtomicBool::new(false),
             stop_accepting: Reach::ALL.map(|_| CancellationToken::new()),
         });
+        let _ = this.set(Arc::downgrade(&edge));
         for (index, listener) in listeners.into_iter().enumerate() {
             edge.accept(index, listener);
         }
@@ -148,6 +159,12 @@ impl Edge {
     #[must_use]
     pub fn store(&self) -> &Arc<KafkaStore> {
         &self.store
+    }
+
+    /// Where sessions are kept; none where none is.
+    #[must_use]
+    pub fn sessions(&self) -> Option<&SessionStore> {
+        self.sessions.as_deref()
     }
 
     /// The endpoints, in the order of the configuration.
@@ -211,6 +228,47 @@ impl Edge {
         let Some(threads) = self.threads.lock().take() else { return 0 };
         tokio::task::spawn_blocking(move || threads.end(patience)).await.unwrap_or(0)
     }
+}
+
+/// Where the sessions of MQTT clients are kept, if an endpoint keeps any. What the store says goes to `edge`, once that is
+/// there.
+fn keep_sessions(
+    config: &EdgeConfig,
+    references: &Path,
+    edge: &Arc<OnceLock<Weak<Edge>>>,
+) -> Result<Option<Arc<SessionStore>>, LinkError> {
+    let keeps = |endpoint: &EndpointConfig| match &endpoint.protocol {
+        ProtocolConfig::Mqtt(mqtt) => mqtt.session_expiry_seconds > 0,
+        ProtocolConfig::Http(_) => false,
+    };
+    if !config.endpoints.iter().any(keeps) {
+        return Ok(None);
+    }
+    // A name that no other pod has, nor any process in this one before.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = format!("{}-{}", host.trim(), Uuid::now_v7().simple());
+    let (told, asked) = (Arc::clone(edge), Arc::clone(edge));
+    let pod = Pod {
+        name: name.into(),
+        notified: Arc::new(move |notice| {
+            if let Some(edge) = told.get().and_then(Weak::upgrade) {
+                edge.endpoints.iter().filter_map(Endpoint::mqtt).for_each(|mqtt| mqtt.notice(&notice));
+            }
+        }),
+        publisher: Arc::new(move |due| {
+            let edge = asked.get().and_then(Weak::upgrade);
+            Box::pin(async move {
+                let Some(edge) = edge else { return false };
+                for mqtt in edge.endpoints.iter().filter_map(Endpoint::mqtt) {
+                    if mqtt.publish_will(&due).await {
+                        return true;
+                    }
+                }
+                false
+            })
+        }),
+    };
+    SessionStore::start(config, references, &pod).map(|store| Some(Arc::new(store)))
 }
 
 /// A door for each endpoint.

@@ -87,6 +87,8 @@ pub enum Ending {
     Refused,
     /// See [`Columns::dead_lettered`].
     DeadLettered,
+    /// See [`Columns::duplicate`].
+    Duplicate,
     /// See [`Columns::abandoned`].
     Abandoned,
     /// See [`Columns::dropped`].
@@ -165,6 +167,7 @@ impl Entry {
         let column = match ending {
             Ending::Acknowledged => &mut self.change.acknowledged,
             Ending::Refused => &mut self.change.refused,
+            Ending::Duplicate => &mut self.change.duplicate,
             Ending::DeadLettered => &mut self.change.dead_lettered,
             Ending::Abandoned => &mut self.change.abandoned,
             Ending::Dropped => &mut self.change.dropped,

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+pub use self::mqtt::receipt;
 pub use self::together::Loads;
 use self::wire::Version;
 use crate::checker::{History, Message, Outcome};

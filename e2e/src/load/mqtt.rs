@@ -17,8 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(50);
 /// Receive Maximum in CONNACK.
 const RECEIVE_MAXIMUM: u8 = 0x21;
-/// Session Expiry Interval in CONNECT.
-const SESSION_EXPIRY: u8 = 0x11;
 /// Packet Identifier not found (MQTT 5 §2.4).
 const NOT_FOUND: u8 = 0x92;
 
@@ -72,13 +70,10 @@ impl Client<'_> {
 
     fn connect_packet(&self) -> Connect {
         let client_id = format!("{}-{}", self.script.load, self.script.client);
-        let mut connect = Connect::new(self.version, &client_id);
-        if let Session::Kept { expiry_seconds } = self.plan.session {
-            connect.clean = false;
-            connect.properties.push(SESSION_EXPIRY);
-            connect.properties.extend_from_slice(&expiry_seconds.to_be_bytes());
+        match self.plan.session {
+            Session::Clean => Connect::new(self.version, &client_id),
+            Session::Kept { expiry_seconds } => Connect::kept(self.version, &client_id, expiry_seconds),
         }
-        connect
     }
 
     /// A connection with a good CONNACK.
@@ -302,7 +297,8 @@ impl Client<'_> {
     }
 }
 
-fn receipt(properties: &Properties) -> Option<Receipt> {
+/// The receipt that the user properties of a PUBACK or PUBREC carry.
+pub fn receipt(properties: &Properties) -> Option<Receipt> {
     Some(Receipt {
         id: properties.user("id")?.to_owned(),
         topic: properties.user("topic")?.to_owned(),

@@ -3,6 +3,11 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+/// Session Expiry Interval in CONNECT, CONNACK and DISCONNECT.
+pub const SESSION_EXPIRY: u8 = 0x11;
+/// Will Delay Interval.
+const WILL_DELAY: u8 = 0x18;
+
 /// Protocol version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -122,6 +127,8 @@ pub struct Connect {
     pub properties: Vec<u8>,
     /// Will: topic, payload, QoS.
     pub will: Option<(String, Vec<u8>, u8)>,
+    /// Encoded MQTT 5 properties of the Will, without their length.
+    pub will_properties: Vec<u8>,
     /// User name and password.
     pub login: Option<(String, Vec<u8>)>,
 }
@@ -136,8 +143,34 @@ impl Connect {
             keep_alive: 60,
             properties: Vec::new(),
             will: None,
+            will_properties: Vec::new(),
             login: None,
         }
+    }
+
+    /// A connection that goes on with its session, or begins one: Clean Start 0, in MQTT 5 with this Session Expiry
+    /// Interval.
+    pub fn kept(version: Version, client_id: &str, expiry_seconds: u32) -> Self {
+        Self { clean: false, ..Self::new(version, client_id) }.expiry(expiry_seconds)
+    }
+
+    /// The same, with this Session Expiry Interval in MQTT 5.
+    #[must_use]
+    pub fn expiry(mut self, seconds: u32) -> Self {
+        self.properties.push(SESSION_EXPIRY);
+        self.properties.extend_from_slice(&seconds.to_be_bytes());
+        self
+    }
+
+    /// The same, with a Will of QoS 1 that MQTT 5 delays for so long.
+    #[must_use]
+    pub fn will(mut self, topic: &str, payload: &[u8], delay_seconds: u32) -> Self {
+        self.will = Some((topic.to_owned(), payload.to_vec(), 1));
+        if delay_seconds > 0 {
+            self.will_properties.push(WILL_DELAY);
+            self.will_properties.extend_from_slice(&delay_seconds.to_be_bytes());
+        }
+        self
     }
 
     /// The same, with user name and password.
@@ -163,7 +196,8 @@ impl Connect {
         put_string(&mut body, self.client_id.as_bytes());
         if let Some((topic, payload, _)) = &self.will {
             if self.version == Version::V5 {
-                put_length(&mut body, 0);
+                put_length(&mut body, self.will_properties.len());
+                body.extend_from_slice(&self.will_properties);
             }
             put_string(&mut body, topic.as_bytes());
             put_string(&mut body, payload);
@@ -239,6 +273,16 @@ pub fn pubrel(id: u16) -> [u8; 4] {
 pub const PINGREQ: [u8; 2] = [0xC0, 0];
 /// DISCONNECT, normal.
 pub const DISCONNECT: [u8; 2] = [0xE0, 0];
+
+/// DISCONNECT of MQTT 5 with a reason code, and where wanted another Session Expiry Interval.
+pub fn disconnect(reason: u8, expiry_seconds: Option<u32>) -> Vec<u8> {
+    let mut body = vec![reason];
+    if let Some(seconds) = expiry_seconds {
+        body.extend([5, SESSION_EXPIRY]);
+        body.extend_from_slice(&seconds.to_be_bytes());
+    }
+    packet(0xE0, &body)
+}
 
 /// A user property (MQTT 5 §2.2.2.2), encoded.
 pub fn user_property(name: &str, value: &str) -> Vec<u8> {

@@ -157,19 +157,28 @@ impl Redis {
         json!({"redis": redis})
     }
 
-    /// A folder with the files that [`Redis::spec`] refers to.
-    pub fn references(&self) -> PathBuf {
-        let folder = self.folder.path().join("references");
-        let file = |path: &str, text: &[u8]| {
-            let file = folder.join("secrets").join(path);
-            std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder for references");
-            std::fs::write(file, text).expect("a reference");
-        };
+    /// The files that [`Redis::spec`] refers to: their paths below a folder of references, and what is in them.
+    #[track_caller]
+    pub fn reference_files(&self) -> Vec<(&'static str, String)> {
+        let mut files = Vec::new();
         if let Some((_, password)) = &self.access.user {
-            file("sessions/password", format!("{password}\n").as_bytes());
+            files.push(("secrets/sessions/password", format!("{password}\n")));
         }
         if let Some(pki) = &self.access.tls {
-            file("redis-ca/ca.crt", &std::fs::read(pki.join("ca.crt")).expect("a certificate"));
+            let certificate = std::fs::read_to_string(pki.join("ca.crt")).expect("a certificate");
+            files.push(("secrets/redis-ca/ca.crt", certificate));
+        }
+        files
+    }
+
+    /// A folder with these files.
+    #[track_caller]
+    pub fn references(&self) -> PathBuf {
+        let folder = self.folder.path().join("references");
+        for (path, text) in self.reference_files() {
+            let file = folder.join(path);
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder for references");
+            std::fs::write(file, text).expect("a reference");
         }
         folder
     }

@@ -2,6 +2,7 @@
 //! that it was told is lost.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step of a test is a failed test")]
 
+mod exactly_once;
 mod rumqttc_publisher;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -41,10 +42,10 @@ impl Client {
 
 impl Running {
     #[track_caller]
-    fn finish(self, restarts: u32) -> History {
+    fn finish(self, restarts: u32, patience: Duration) -> History {
         match self {
-            Self::Program(publishing) => publishing.finish(restarts, PATIENCE),
-            Self::Rumqttc(publishing) => publishing.finish(restarts, PATIENCE),
+            Self::Program(publishing) => publishing.finish(restarts, patience),
+            Self::Rumqttc(publishing) => publishing.finish(restarts, patience),
         }
     }
 }
@@ -104,7 +105,7 @@ fn publish_through_a_kill(client: Client) {
     for version in BOTH {
         let script = site.script(version, 0, 1_000);
         let key = script.key.clone();
-        client.start(script).finish(0);
+        client.start(script).finish(0, PATIENCE);
         until("everything of QoS 0 is stored", SOON, || {
             let records = site.kafka.read(&site.topic);
             (records.iter().filter(|record| record.key() == Some(&key)).count() == 1_000).then_some(())
@@ -113,7 +114,7 @@ fn publish_through_a_kill(client: Client) {
         site.kafka.broker(0).stop();
         let running = client.start(site.script(version, 1, 1_000));
         site.lose_the_edge();
-        let verdict = site.verdict(&running.finish(1));
+        let verdict = site.verdict(&running.finish(1, PATIENCE));
         verdict.assert_kept();
         assert_eq!((verdict.acknowledged, verdict.stored), (1_000, 1_000), "{client:?} {version:?}");
     }

@@ -20,6 +20,8 @@ pub enum Order {
     Leave = 1,
     /// Close now: another connection has taken the client's place.
     TakenOver = 2,
+    /// The same, and with it the session has ended: the other one began with Clean Start.
+    SessionEnded = 5,
     /// Close now: the pod ends, and what is in flight is abandoned.
     Close = 3,
     /// Leave: what the client proved itself with holds no longer.
@@ -50,6 +52,11 @@ impl Handle {
     /// Gives an order; a later one takes the place of an earlier one.
     pub fn order(&self, order: Order) {
         self.order.store(order as u8, Ordering::Release);
+        self.wake();
+    }
+
+    /// Has the connection look around.
+    pub fn wake(&self) {
         if let Some(waker) = self.waker.lock().take() {
             waker.wake();
         }
@@ -74,6 +81,7 @@ impl Handle {
             2 => Some(Order::TakenOver),
             3 => Some(Order::Close),
             4 => Some(Order::Unauthorized),
+            5 => Some(Order::SessionEnded),
             _ => None,
         }
     }

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::Intake;
+use crate::session::store::SessionStore;
 use connections::Connections;
 use http::HttpEndpoint;
 use mqtt::MqttEndpoint;
@@ -57,11 +58,18 @@ enum Protocol {
 impl Endpoint {
     /// The endpoint that `config` describes, in front of `intake` and behind `door`.
     #[must_use]
-    pub fn new(config: &EndpointConfig, intake: Arc<Intake>, ack_timeout: Duration, door: Door) -> Self {
+    pub fn new(
+        config: &EndpointConfig,
+        intake: Arc<Intake>,
+        ack_timeout: Duration,
+        door: Door,
+        sessions: &Option<Arc<SessionStore>>,
+    ) -> Self {
         let limits = config.limits.clone();
         let protocol = match &config.protocol {
             ProtocolConfig::Mqtt(mqtt) => {
-                Protocol::Mqtt(MqttEndpoint::new(Arc::clone(&intake), mqtt.clone(), limits, ack_timeout))
+                let (intake, sessions) = (Arc::clone(&intake), sessions.clone());
+                Protocol::Mqtt(MqttEndpoint::new(intake, mqtt.clone(), limits, ack_timeout, sessions))
             }
             ProtocolConfig::Http(http) => {
                 Protocol::Http(HttpEndpoint::new(Arc::clone(&intake), http.clone(), limits, ack_timeout))
@@ -102,6 +110,15 @@ impl Endpoint {
     #[must_use]
     pub fn door(&self) -> &Door {
         &self.door
+    }
+
+    /// The MQTT endpoint that it is, if it is one.
+    #[must_use]
+    pub fn mqtt(&self) -> Option<&Arc<MqttEndpoint>> {
+        match &self.protocol {
+            Protocol::Mqtt(endpoint) => Some(endpoint),
+            Protocol::Http(_) => None,
+        }
     }
 
     /// Accepts connections until `stop`.

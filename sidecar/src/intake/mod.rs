@@ -15,6 +15,7 @@ use penstock_crds::pattern::{KeyTemplate, Pattern};
 use crate::auth::{self, Gate, GateError};
 use crate::budget::{EndpointBudget, PodBudget};
 use crate::ledger::{Account, EndpointLedger};
+use crate::session::handshake::Number;
 use crate::store::kafka::{KafkaStore, Return, SubmitError};
 use crate::store::{Headers, Lane, LaneKey, MessageId, Record, TransientCause};
 use router::{Found, Router, Sender};
@@ -54,14 +55,32 @@ pub struct Arrival<'a> {
     pub payload: &'a [u8],
     /// The sender's own id for it.
     pub id: Option<&'a str>,
+    /// The number that its session gave it; an id of the sender's goes before it.
+    pub number: Option<Number>,
     /// Who sends.
     pub sender: Sender<'a>,
     /// When it arrived.
     pub arrived: Instant,
+    /// The sender was allowed to send there when it said so: a Will, at CONNECT.
+    pub allowed: bool,
     /// The connection's own mark.
     pub tag: u16,
+    /// The connection's own mark beside it: [`Return::ticket`].
+    pub ticket: u32,
     /// Send what has no route or does not match its schema to the dead-letter topic, if there is one.
     pub dead_letter: bool,
+}
+
+impl Arrival<'_> {
+    /// The id of its record.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        match (self.id, self.number) {
+            (Some(id), _) => MessageId::Sender(id.into()),
+            (None, Some(number)) => MessageId::Session(number),
+            (None, None) => MessageId::generate(),
+        }
+    }
 }
 
 /// The sender's headers; what Penstock writes itself cannot be set through it.
@@ -280,7 +299,7 @@ impl Intake {
                 Found::Nothing => Refusal::NoRoute,
                 // Never dead-lettered (contract, §1): who may not send may not fill a topic with it either.
                 Found::Route(target, captures) | Found::UncleanCapture(target, captures)
-                    if !target.allows(&captures, arrival.sender) =>
+                    if !arrival.allowed && !target.allows(&captures, arrival.sender) =>
                 {
                     return Err(Refusal::NotAllowed);
                 }
@@ -323,7 +342,7 @@ impl Intake {
         arrival: &Arrival<'_>,
         sender_headers: &impl Fn(&mut SenderHeaders<'_>),
     ) -> MessageId {
-        let id = arrival.id.map_or_else(MessageId::generate, |id| MessageId::Sender(id.into()));
+        let id = arrival.id();
         let headers = &mut scratch.headers;
         headers.clear();
         headers.push("ce_specversion", b"1.0");
@@ -354,7 +373,8 @@ impl Intake {
             headers: &scratch.headers,
             timestamp_millis: unix_millis(),
         };
-        let back = Return { id, tag: arrival.tag, refusal: 0, dead_letter, arrived: arrival.arrived };
+        let Arrival { tag, ticket, arrived, .. } = *arrival;
+        let back = Return { id, tag, ticket, refusal: 0, dead_letter, duplicate: false, arrived };
         self.store.submit(key, lane, &self.budget, &record, back).map_err(|error| match error {
             SubmitError::Transient(cause) => Refusal::Transient(cause),
             SubmitError::TooLarge { limit_bytes } => Refusal::TooLarge { limit_bytes },

@@ -8,6 +8,7 @@
 //! taken for the message that had it before. PUBREC needs a [`Receipt`], and nothing else gives one.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use super::record::{Change, Digest, Incarnation, KeptReceipt, Taken};
 use crate::store::Receipt;
@@ -23,7 +24,21 @@ pub struct Number {
 
 /// Tells one PUBLISH of a connection from every other, also of the same packet identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(u32);
+pub struct Ticket(NonZeroU32);
+
+impl Ticket {
+    /// As a number, never 0.
+    #[must_use]
+    pub fn to_bits(self) -> u32 {
+        self.0.get()
+    }
+
+    /// From [`to_bits`](Self::to_bits).
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Option<Self> {
+        NonZeroU32::new(bits).map(Self)
+    }
+}
 
 /// What a PUBLISH means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +47,8 @@ pub enum Arrived {
     Store(Ticket),
     /// The same, and the identifier was still taken by another message: a client that lost its state.
     Replaces(Ticket),
-    /// A repetition of a message that is stored there: PUBREC.
-    Known(Receipt),
+    /// A repetition of a message that is stored there: PUBREC, unless [`Handshakes::persisted`] says otherwise by then.
+    Known(Ticket, Number, Receipt),
 }
 
 /// Whether a message may be produced now.
@@ -47,6 +62,17 @@ pub enum Permit {
     Replaced,
 }
 
+/// What a PUBREL means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// PUBCOMP, once the store has it.
+    Known,
+    /// There is no such handshake: PUBCOMP 0x92, or without a reason for 3.1.1.
+    Unknown,
+    /// Its PUBLISH came on this connection and has no PUBREC yet: PUBCOMP would acknowledge what is not stored.
+    TooEarly,
+}
+
 /// A handshake that the store has ended: what the client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ended {
@@ -58,7 +84,9 @@ pub enum Ended {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
-    /// Not known to be stored.
+    /// Began with an owner before this one: the client may know that it is stored.
+    Inherited,
+    /// Not known to be stored, and the client knows no better.
     Awaiting,
     /// Stored there, and the client knows or is being told.
     Persisted(Receipt),
@@ -82,7 +110,7 @@ pub struct Handshakes {
     incarnation: Incarnation,
     issued: u64,
     confirmed: u64,
-    next_ticket: u32,
+    next_ticket: NonZeroU32,
     /// Whether a store outlives this process, and is to be told.
     stored: bool,
     open: BTreeMap<u16, Handshake>,
@@ -119,7 +147,7 @@ impl Handshakes {
                 number: Number { incarnation: taken.incarnation, number: open.number },
                 digest: open.digest,
                 intended: true,
-                state: receipt.map_or(State::Awaiting, State::Persisted),
+                state: receipt.map_or(State::Inherited, State::Persisted),
             };
             handshakes.open.insert(packet_id, handshake);
         }
@@ -131,7 +159,7 @@ impl Handshakes {
             incarnation,
             issued,
             confirmed: issued,
-            next_ticket: 0,
+            next_ticket: NonZeroU32::MIN,
             stored,
             open: BTreeMap::new(),
             pending: Pending::default(),
@@ -141,8 +169,9 @@ impl Handshakes {
     }
 
     fn ticket(&mut self) -> Ticket {
-        self.next_ticket = self.next_ticket.wrapping_add(1);
-        Ticket(self.next_ticket)
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket = self.next_ticket.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        ticket
     }
 
     /// The number of a handshake whose intent may not be stored: only a planted bug wants it.
@@ -182,10 +211,13 @@ impl Handshakes {
         let replaces = known.is_some();
         if let Some(known) = known.filter(|known| dup && known.digest == digest) {
             match known.state {
-                State::Persisted(receipt) => return Arrived::Known(receipt),
-                State::Awaiting => {
-                    // Produced once more, under the same number.
+                State::Persisted(receipt) => {
                     known.ticket = ticket;
+                    return Arrived::Known(ticket, known.number, receipt);
+                }
+                State::Inherited | State::Awaiting => {
+                    // Produced once more, under the same number.
+                    (known.ticket, known.state) = (ticket, State::Awaiting);
                     return Arrived::Store(ticket);
                 }
                 State::Releasing => {}
@@ -237,15 +269,20 @@ impl Handshakes {
         true
     }
 
-    /// A PUBREL. False: the identifier is not known (PUBCOMP 0x92, or without a reason for 3.1.1).
+    /// A PUBREL.
     #[must_use]
-    pub fn release(&mut self, packet_id: u16) -> bool {
-        let Some(handshake) = self.open.get_mut(&packet_id) else { return false };
-        if handshake.state != State::Releasing {
-            handshake.state = State::Releasing;
-            self.end(packet_id, Ended::Completed(packet_id));
+    pub fn release(&mut self, packet_id: u16) -> Released {
+        let Some(handshake) = self.open.get_mut(&packet_id) else { return Released::Unknown };
+        match handshake.state {
+            State::Awaiting => return Released::TooEarly,
+            // PUBCOMP is on its way.
+            State::Releasing => {}
+            State::Inherited | State::Persisted(_) => {
+                handshake.state = State::Releasing;
+                self.end(packet_id, Ended::Completed(packet_id));
+            }
         }
-        true
+        Released::Known
     }
 
     fn end(&mut self, packet_id: u16, ended: Ended) {

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
 use super::kafka::Return;
-use super::{Outcome, TransientCause};
+use super::{Outcome, Receipt, TransientCause};
 use crate::budget::EndpointBudget;
 use crate::ledger::{Account, Entry};
 
@@ -132,6 +132,12 @@ impl Lane {
         let mut state = self.state.lock();
         state.note(outcome);
         state.slots.push_back(Slot { back, bytes: 0, outcome: Some(outcome) });
+    }
+
+    /// Takes a slot for a message that is known to be stored, so that its answer keeps its turn.
+    pub fn recall(&self, back: Return, receipt: Receipt) {
+        let outcome = Some(Outcome::Persisted(receipt));
+        self.state.lock().slots.push_back(Slot { back, bytes: 0, outcome });
     }
 
     /// Takes the slot of a message that the producer did not accept back again; it must be the newest.

@@ -1,14 +1,20 @@
 //! What is stored: key, payload and headers of one message, borrowed from where they arrived.
 
 use std::fmt;
+use std::io::Write as _;
 
 use uuid::Uuid;
+
+use crate::session::handshake::Number;
 
 /// The id of a message, unique within its source.
 #[derive(Clone, PartialEq, Eq)]
 pub enum MessageId {
     /// Ours: a `UUIDv7` (RFC 9562).
     Uuid(Uuid),
+    /// That of an MQTT session: the same for every repetition of a message at QoS 2. 16 hexadecimal digits, `-`, and a
+    /// decimal number.
+    Session(Number),
     /// The sender's.
     Sender(Box<str>),
 }
@@ -24,6 +30,14 @@ impl MessageId {
     pub fn with_text<T>(&self, with: impl FnOnce(&str) -> T) -> T {
         match self {
             Self::Uuid(uuid) => with(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+            Self::Session(Number { incarnation, number }) => {
+                // Text of at most 37 bytes: writing it cannot fail.
+                let mut bytes = [0; 40];
+                let mut rest = &mut bytes[..];
+                let _ = write!(rest, "{:016x}-{number}", incarnation.0);
+                let length = 40 - rest.len();
+                with(bytes.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default())
+            }
             Self::Sender(text) => with(text),
         }
     }

@@ -13,6 +13,7 @@ use crate::auth::Gate;
 use crate::edge::Edge;
 use crate::endpoint::Endpoint;
 use crate::ledger::{Columns, LATENCY_BOUNDS_MICROS, Latency};
+use crate::session::store::SessionStore;
 
 type Labels<'a> = [(&'static str, &'a str)];
 
@@ -51,6 +52,7 @@ impl Collector for Scrape {
         room(&self.0, &mut families)?;
         doors(&self.0, &mut families)?;
         gates(&self.0, &mut families)?;
+        sessions(&self.0, &mut families)?;
         kafka(&self.0, &mut families)
     }
 }
@@ -231,6 +233,38 @@ fn doors(edge: &Edge, families: &mut Families<'_>) -> fmt::Result {
         "openings_failed",
         "Connections that ended before their protocol began",
         failed.iter().map(|(labels, count)| (&labels[..], *count)),
+    )
+}
+
+/// Sessions that outlive connections, and QoS 2.
+fn sessions(edge: &Edge, families: &mut Families<'_>) -> fmt::Result {
+    let mqtt = edge.endpoints().iter().filter_map(|endpoint| Some((endpoint.name(), endpoint.mqtt()?)));
+    let mqtt: Vec<_> = mqtt.map(|(name, endpoint)| ([("endpoint", name)], endpoint)).collect();
+    families.counter(
+        "qos2_replaced",
+        "Packet identifiers that were given to another message before they were released",
+        mqtt.iter().map(|(labels, endpoint)| (&labels[..], endpoint.replaced())),
+    )?;
+    families.gauge(
+        "sessions",
+        "Connected clients whose sessions are kept",
+        mqtt.iter().map(|(labels, endpoint)| (&labels[..], endpoint.kept_sessions() as u64)),
+    )?;
+    let Some(traffic) = edge.sessions().and_then(SessionStore::traffic) else { return Ok(()) };
+    families.counter(
+        "session_store_commands",
+        "Commands to Redis for sessions",
+        [(&[][..], traffic.commands as u64)],
+    )?;
+    families.counter(
+        "session_store_round_trips",
+        "Round trips to Redis in which they went",
+        [(&[][..], traffic.round_trips as u64)],
+    )?;
+    families.gauge(
+        "session_store_connected",
+        "1 while there is a connection to Redis for every session",
+        [(&[][..], u64::from(traffic.connected))],
     )
 }
 

@@ -46,6 +46,8 @@ async fn the_store_opens_the_topics_and_gets_receipts_with_offsets() {
             id: MessageId::generate(),
             tag: 0,
             refusal: 0,
+            ticket: 0,
+            duplicate: false,
             dead_letter: false,
             arrived: Instant::now(),
         };

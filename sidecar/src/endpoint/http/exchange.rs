@@ -294,9 +294,12 @@ impl Visit {
             subject: head.uri.path(),
             payload: payload.as_slice(),
             id: look.fields.id.as_deref(),
+            number: None,
             sender: Sender { client_id: "", source: self.peer.source(), identity: self.identity.as_deref() },
             arrived,
+            allowed: false,
             tag: 0,
+            ticket: 0,
             // The sender is told what is wrong and can mend it.
             dead_letter: false,
         };

@@ -1,25 +1,30 @@
 //! What a client has been let in with, and what each of its packets does.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::MqttEndpoint;
 use super::clients::Seat;
 use super::codec::{ConnAck, Connect, Encoder, Malformed, Packet, Reason, Version, refusal_version};
-use super::end::End;
+use super::end::{By, End};
 use super::entry::{Entered, Entering, Hello, enter};
+use super::exactly_once::ExactlyOnce;
 use super::inbound::{CHUNK_BYTES, Flow, Taker};
+use super::kept::{self, KeptSession, Leaving, Resumed};
 use super::outbound::Outbound;
 use super::session::{Session, TOPIC_ALIAS_MAXIMUM, Welcome};
+use super::will::Testator;
 use crate::auth::{CertificateNames, Credentials, Identity, Proof};
 use crate::budget::Reservation;
 use crate::endpoint::connections::Handle;
-use crate::ledger::{Account, Ending, Entry};
-use crate::store::{Lane, LaneKey, Outcome};
+use crate::ledger::{Account, Entry};
+use crate::session::store::{Departure, Farewell};
+use crate::store::{Lane, LaneKey};
 
+/// How long the end of an entry is waited for whose client has gone.
+const ENTRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Length of an MQTT 5 CONNACK that refuses.
 const REFUSING_CONNACK_BYTES: usize = 5;
 
@@ -41,8 +46,14 @@ pub(super) struct Client {
     pub(super) seat: Option<Seat>,
     /// What the session keeps: client identifier, Will and topic aliases.
     pub(super) kept: Option<Reservation>,
-    /// PUBLISH packets above QoS 0 that have not been answered.
+    /// PUBLISH packets above QoS 0 whose last answer has not been given (`[MQTT-3.3.4-7]`).
     pub(super) unacknowledged: usize,
+    /// From the first PUBLISH at QoS 2 on, or as the session store had it.
+    pub(super) exactly_once: Option<Box<ExactlyOnce>>,
+    /// The hold on a session that outlives the connection.
+    pub(super) kept_session: Option<Box<KeptSession>>,
+    /// A message was taken whose answer ends the connection: none behind it may be.
+    pub(super) last_taken: bool,
 }
 
 impl Client {
@@ -62,66 +73,15 @@ impl Client {
             seat: None,
             kept: None,
             unacknowledged: 0,
+            exactly_once: None,
+            kept_session: None,
+            last_taken: false,
         }
     }
 
     /// Protocol version; 3.1.1 before CONNECT, as anybody reads it.
     pub(super) fn version(&self) -> Version {
         self.session.as_ref().map_or(Version::V3, |session| session.version)
-    }
-
-    /// Answers finished messages in the order of their arrival, until one of them ends the connection.
-    pub(super) fn answer(&mut self, outbound: &mut Outbound) -> Result<(), End> {
-        let version = self.version();
-        let room = self.session.as_ref().map_or(0, |session| session.receipt_room);
-        let mut end = None;
-        let (entry, unacknowledged) = (&mut self.entry, &mut self.unacknowledged);
-        self.lane.drain(|slot, outcome| {
-            let back = &slot.back;
-            let positive = if back.dead_letter { Ending::DeadLettered } else { Ending::Acknowledged };
-            if back.tag == 0 {
-                // QoS 0: nobody waits for an answer, so it ends here.
-                let persisted = matches!(outcome, Outcome::Persisted(_));
-                entry.leave(1);
-                entry.end(if persisted { positive } else { Ending::Dropped }, 1);
-            } else {
-                let mut encoder = Encoder::new(version, outbound.buffer());
-                let ending = match (outcome, version) {
-                    (Outcome::Persisted(receipt), _) => {
-                        encoder.puback(back.tag, &back.id, &receipt, room);
-                        Some(positive)
-                    }
-                    (Outcome::Refused, Version::V5) => {
-                        encoder.puback_refused(back.tag, back.refusal);
-                        Some(Ending::Refused)
-                    }
-                    (Outcome::Refused, Version::V3) => {
-                        end = Some(End::silent("a message was refused, which 3.1.1 can only say by closing"));
-                        entry.leave(1);
-                        entry.end(Ending::Refused, 1);
-                        None
-                    }
-                    (Outcome::Transient(_), _) => {
-                        entry.leave(1);
-                        entry.end(Ending::Abandoned, 1);
-                        None
-                    }
-                };
-                *unacknowledged = unacknowledged.saturating_sub(1);
-                if let Some(ending) = ending {
-                    outbound.answers(ending, back.arrived);
-                }
-            }
-            if let Outcome::Transient(cause) = outcome {
-                end = Some(End::transient(cause.detail()));
-            }
-            if end.is_some() || outbound.is_full() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        });
-        end.map_or(Ok(()), Err)
     }
 
     /// Begins to let a client in; [`entered`](Self::entered) is called when that is done.
@@ -132,12 +92,12 @@ impl Client {
         handle: &Arc<Handle>,
     ) -> Result<(), End> {
         let kept = connect.kept_bytes() as u64;
-        let opened = Session::open(connect, self.endpoint.config.maximum_qos).and_then(|welcome| {
+        let opened = Session::open(connect, &self.endpoint.config).and_then(|welcome| {
             let reservation = self.endpoint.intake.budget().reserve(kept).ok_or(Reason::ServerBusy)?;
             Ok((welcome, reservation))
         });
         let (welcome, kept) = opened.map_err(|reason| refuse(connect.version, reason, outbound))?;
-        let Welcome { session, assigned_client_id, session_expires_now } = welcome;
+        let Welcome { session, assigned_client_id, asked_expiry_seconds } = welcome;
         let version = session.version;
         let check = self.endpoint.intake.gate().map(|gate| {
             let source = self.source.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
@@ -148,7 +108,7 @@ impl Client {
         let hello = Hello {
             session: Box::new(session),
             assigned_client_id,
-            session_expires_now,
+            asked_expiry_seconds,
             kept,
             source: self.source.clone(),
             check,
@@ -176,29 +136,107 @@ impl Client {
     }
 
     fn entered(&mut self, entered: Entered, outbound: &mut Outbound) -> Result<(), End> {
-        let Entered { hello, seat } = entered;
-        let Hello { session, assigned_client_id, session_expires_now, kept, identity, .. } = hello;
+        let Entered { hello, seat, resumed } = entered;
+        let Hello { session, assigned_client_id, asked_expiry_seconds, kept, identity, .. } = hello;
+        let present = resumed.as_ref().is_some_and(|resumed| resumed.present);
+        let mut room = true;
+        if let Some(Resumed { kept, mut exactly_once, .. }) = resumed {
+            room = exactly_once.make_room(self.endpoint.intake.budget(), 0);
+            (self.kept_session, self.exactly_once) = (Some(Box::new(kept)), Some(exactly_once));
+        }
+        let session = self.session.insert(session);
+        self.identity = identity;
+        self.seat = Some(seat);
+        self.kept = Some(kept);
+        if !room {
+            return Err(refuse(session.version, Reason::ServerBusy, outbound));
+        }
         let config = &self.endpoint.config;
         let told = Encoder::new(session.version, outbound.buffer()).connack(&ConnAck {
             maximum_qos: config.maximum_qos,
             receive_maximum: config.receive_maximum,
             maximum_packet_size: self.endpoint.limits.max_message_bytes,
             topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
-            session_expires_now,
+            session_present: present,
+            session_expiry_seconds: (session.expiry_seconds != asked_expiry_seconds)
+                .then_some(session.expiry_seconds),
             assigned_client_id: assigned_client_id.then_some(&*session.client_id),
             room: session.largest_packet,
         });
-        if !told {
-            if session.largest_packet >= REFUSING_CONNACK_BYTES {
-                return Err(refuse(session.version, Reason::ImplementationSpecific, outbound));
-            }
-            return Err(End::silent("CONNACK is larger than the client takes").without_will());
+        if told {
+            return Ok(());
         }
-        self.session = Some(session);
-        self.identity = identity;
-        self.seat = Some(seat);
-        self.kept = Some(kept);
-        Ok(())
+        if session.largest_packet >= REFUSING_CONNACK_BYTES {
+            return Err(refuse(session.version, Reason::ImplementationSpecific, outbound));
+        }
+        Err(End::silent("CONNACK is larger than the client takes").by(By::Client))
+    }
+
+    /// Sees an entry through whose client has gone meanwhile: the session may be this pod's by now.
+    pub(super) async fn end_entry(&mut self) {
+        let Some((_, entering)) = self.entering.take() else { return };
+        if let Ok(Ok(Entered { hello, seat, resumed })) = tokio::time::timeout(ENTRY_TIMEOUT, entering).await
+        {
+            self.seat = Some(seat);
+            self.session = Some(hello.session);
+            if let Some(Resumed { kept, exactly_once, .. }) = resumed {
+                (self.kept_session, self.exactly_once) = (Some(Box::new(kept)), Some(exactly_once));
+            }
+            // It was told nothing, so nothing is to be told of it.
+            if let Some(session) = &mut self.session {
+                session.will = None;
+            }
+        }
+    }
+
+    /// Leaves the session, and sees to the Will, when all else is over.
+    pub(super) async fn depart(self, by: By) {
+        let Self {
+            endpoint, source, account, session: Some(session), mut exactly_once, kept_session, ..
+        } = self
+        else {
+            return;
+        };
+        let Session { client_id, will, expiry_seconds, .. } = *session;
+        let testator = Testator { client_id, source: source.into() };
+        let Some(kept) = kept_session else {
+            if let Some(will) = will.filter(|_| matches!(by, By::Accident | By::Heir { .. })) {
+                will.publish(&endpoint, &account, &testator).await;
+            }
+            return;
+        };
+        let departure = match by {
+            By::Heir { clean } => {
+                kept.abandon(&testator.client_id);
+                // The heir's Will has taken the place of this one, which is due if it did not wait (§3.1.4-3).
+                if let Some(will) = will.filter(|will| clean || will.delay().is_zero()) {
+                    will.publish(&endpoint, &account, &testator).await;
+                }
+                return;
+            }
+            By::Client => Departure::Said,
+            By::Pod => Departure::Drained,
+            By::Accident => Departure::Lost,
+        };
+        let expiry = Duration::from_secs(expiry_seconds.into());
+        let farewell = will.as_ref().map_or(Farewell::Discard, |will| {
+            Farewell::after(departure, will.delay(), endpoint.will_grace(), expiry)
+        });
+        let leaving = Leaving {
+            kept: *kept,
+            client_id: testator.client_id.clone(),
+            confirmed: exactly_once.as_ref().map_or(0, |exactly_once| exactly_once.confirmed()),
+            changes: exactly_once.as_mut().map(|exactly_once| exactly_once.last()).unwrap_or_default(),
+            expiry,
+            farewell,
+            will: will.as_ref().map(|will| kept::kept_will(&endpoint, will, &testator)),
+        };
+        let publish = async move {
+            if let Some(will) = will {
+                will.publish(&endpoint, &account, &testator).await;
+            }
+        };
+        leaving.leave(publish).await;
     }
 
     /// Keeps `bytes` more for the session, from the budget.
@@ -211,7 +249,7 @@ impl Client {
 /// Says in CONNACK why a client is not let in.
 fn refuse(version: Version, reason: Reason, outbound: &mut Outbound) -> End {
     Encoder::new(version, outbound.buffer()).connack_refused(reason);
-    End::silent("CONNECT was refused").without_will()
+    End::silent("CONNECT was refused").by(By::Client)
 }
 
 /// An answer that is larger than the client takes is not sent (`[MQTT-3.1.2-24]`).
@@ -257,7 +295,7 @@ impl Taker for Turn<'_> {
                     if let Some(version) = refusal_version(bytes) {
                         Encoder::new(version, outbound.buffer()).connack_refused(malformed.reason);
                     }
-                    return Err(End::silent(malformed.what).without_will());
+                    return Err(End::silent(malformed.what).by(By::Client));
                 }
                 return Err(malformed.into());
             }
@@ -265,7 +303,7 @@ impl Taker for Turn<'_> {
         let room = client.session.as_ref().map_or(0, |session| session.largest_packet);
         let mut encoder = Encoder::new(client.version(), outbound.buffer());
         match packet {
-            Packet::Publish(publish) => return client.publish(&publish, arrived, *now),
+            Packet::Publish(publish) => return client.publish(&publish, bytes, arrived, *now),
             Packet::Connect(connect) => client.connect(&connect, outbound, handle)?,
             Packet::PingReq => encoder.pingresp(),
             Packet::Subscribe { packet_id, filters } => {
@@ -274,16 +312,19 @@ impl Taker for Turn<'_> {
             Packet::Unsubscribe { packet_id, filters } => {
                 told(encoder.unsuback(packet_id.get(), &filters, room))?;
             }
-            Packet::PubRel { packet_id } => encoder.pubcomp_unknown(packet_id.get()),
+            Packet::PubRel { packet_id } => client.release(packet_id.get(), outbound)?,
             Packet::Disconnect { reason, session_expiry_seconds } => {
                 let expires_at_once = client.session.as_ref().is_some_and(|session| session.expires_at_once);
                 if expires_at_once && session_expiry_seconds.is_some_and(|seconds| seconds > 0) {
                     // §3.14.2.2.2: it is no valid DISCONNECT, so the Will stands.
                     return Err(Malformed::protocol("DISCONNECT keeps a session that CONNECT did not").into());
                 }
+                if let (Some(session), Some(seconds)) = (&mut client.session, session_expiry_seconds) {
+                    session.expiry_seconds = seconds.min(client.endpoint.config.session_expiry_seconds);
+                }
                 // [MQTT-3.14.4-3]: only a normal one takes the Will back.
                 let end = End::silent("the client left");
-                return Err(if reason == 0 { end.without_will() } else { end });
+                return Err(if reason == 0 { end.by(By::Client) } else { end });
             }
             Packet::Auth => {
                 return Err(End::told(Reason::ProtocolError, "AUTH without an authentication method"));

@@ -15,10 +15,9 @@ use tokio::time::Sleep;
 use super::MqttEndpoint;
 use super::client::{Client, Turn};
 use super::codec::{Encoder, Reason};
-use super::end::End;
-use super::inbound::{Inbound, Read};
+use super::end::{By, End};
+use super::inbound::{Flow, Inbound, Read};
 use super::outbound::Outbound;
-use super::session::Session;
 use crate::endpoint::connections::{Order, Place};
 use crate::endpoint::wire::{Peer, Wire};
 use crate::ledger::Ending;
@@ -88,16 +87,17 @@ impl Connection {
     /// Does all that can be done without waiting.
     fn turn(&mut self) -> Result<(), End> {
         match self.place.handle().ordered() {
-            Some(Order::TakenOver) => {
+            Some(order @ (Order::TakenOver | Order::SessionEnded)) => {
                 let what = "another connection uses this client identifier";
-                return Err(End::told(Reason::SessionTakenOver, what));
+                let heir = By::Heir { clean: order == Order::SessionEnded };
+                return Err(End::told(Reason::SessionTakenOver, what).by(heir));
             }
             Some(Order::Unauthorized) => {
                 let what = "the client's certificate or credentials hold no longer";
                 return Err(End::told(Reason::NotAuthorized, what));
             }
             Some(Order::Close) => {
-                return Err(End::told(Reason::ServerShuttingDown, "the pod is ending").without_will());
+                return Err(End::told(Reason::ServerShuttingDown, "the pod is ending").by(By::Pod));
             }
             Some(Order::Leave) => {
                 self.leaving = true;
@@ -106,13 +106,16 @@ impl Connection {
             None => {}
         }
         self.answer()?;
-        if self.reading {
+        let room = self.go_on()?;
+        if self.reading && room {
             self.read()?;
-            self.write()?;
+            self.go_on()?;
         }
-        if self.client.lane.load().0 == 0 && self.outbound.is_empty() {
+        self.client.ask(&mut self.outbound)?;
+        self.write()?;
+        if self.client.is_idle() && self.outbound.is_empty() {
             if self.leaving {
-                return Err(End::told(Reason::ServerShuttingDown, "the pod is ending").without_will());
+                return Err(End::told(Reason::ServerShuttingDown, "the pod is ending").by(By::Pod));
             }
             self.outbound.rest();
         }
@@ -121,6 +124,23 @@ impl Connection {
             Some((_, end)) => Err(end),
             None => Ok(()),
         }
+    }
+
+    /// Takes what has waited for the session store. Whether more may be read.
+    fn go_on(&mut self) -> Result<bool, End> {
+        let now = Instant::now();
+        if self.client.go_on(now)? == Flow::Full {
+            self.full.get_or_insert((now, None));
+            return Ok(false);
+        }
+        if self.client.last_taken {
+            self.reading = false;
+        }
+        // What waits in the buffer of a connection that reads no more is not waited for.
+        if !self.reading {
+            self.full = None;
+        }
+        Ok(true)
     }
 
     /// Answers what is finished and writes it.
@@ -184,25 +204,29 @@ impl Connection {
         if let Poll::Ready(entered) = self.client.poll_entering(&mut self.outbound, context) {
             return Poll::Ready(entered);
         }
-        if !self.outbound.is_full() && self.client.lane.poll_front(context).is_ready() {
+        if let Poll::Ready(answered) = self.client.poll_store(&mut self.outbound, context) {
+            return Poll::Ready(answered);
+        }
+        let may_answer = !self.outbound.is_full() && self.client.may_answer();
+        if may_answer && self.client.lane.poll_front(context).is_ready() {
             return Poll::Ready(Ok(()));
         }
         if !self.outbound.is_empty() && self.stream.poll_write_ready(context).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        if self.reading {
-            match &mut self.full {
-                Some((_, announcement)) => {
-                    let pod = self.client.endpoint.intake.budget().pod();
-                    if *announcement != Some(pod.announcements()) {
-                        *announcement = Some(pod.register(context.waker()));
-                        // Once more: what was given back before we asked is not announced again.
-                        return Poll::Ready(Ok(()));
-                    }
+        match &mut self.full {
+            Some((_, announcement)) => {
+                let pod = self.client.endpoint.intake.budget().pod();
+                if *announcement != Some(pod.announcements()) {
+                    *announcement = Some(pod.register(context.waker()));
+                    // Once more: what was given back before we asked is not announced again.
+                    return Poll::Ready(Ok(()));
                 }
-                None if self.stream.poll_read_ready(context).is_ready() => return Poll::Ready(Ok(())),
-                None => {}
             }
+            None if self.reading && self.stream.poll_read_ready(context).is_ready() => {
+                return Poll::Ready(Ok(()));
+            }
+            None => {}
         }
         let deadline = self.deadline();
         if deadline < self.armed {
@@ -229,13 +253,18 @@ impl Connection {
         deadlines.map(|(deadline, _)| deadline).min().unwrap_or_else(|| Instant::now() + CONNECT_TIMEOUT)
     }
 
-    fn deadlines(&self) -> [Option<(Instant, End)>; 7] {
+    fn deadlines(&self) -> [Option<(Instant, End)>; 8] {
         let ack_timeout = self.client.endpoint.ack_timeout;
         let session = self.client.session.as_ref();
         let connect =
             session.is_none().then(|| (self.opened + CONNECT_TIMEOUT, End::silent("no CONNECT in time")));
         let reports = self.client.lane.oldest().map(|arrived| {
             let what = "Kafka did not confirm a message within the ack timeout";
+            (arrived + ack_timeout, End::told(Reason::ServerBusy, what))
+        });
+        let waiting = self.client.exactly_once.as_ref().and_then(|exactly_once| exactly_once.oldest());
+        let waiting = waiting.map(|arrived| {
+            let what = "a message waited for the session store or for room, and its ack timeout is over";
             (arrived + ack_timeout, End::told(Reason::ServerBusy, what))
         });
         // Before CONNACK reading waits for the entry, not for room.
@@ -261,7 +290,7 @@ impl Connection {
         let identity = self.client.identity.as_ref().and_then(|identity| identity.expires());
         let expiry = identity
             .map(|expires| (expires, End::told(Reason::NotAuthorized, "the client's token has expired")));
-        [connect, reports, room, stall, silence, packet, expiry]
+        [connect, reports, waiting, room, stall, silence, packet, expiry]
     }
 
     /// Ends the connection: the last word, the books, the Will.
@@ -285,16 +314,10 @@ impl Connection {
             "an MQTT connection ended: {}",
             end.what
         );
+        client.end_entry().await;
         client.seat = None;
-        let will = client.session.take().and_then(|session| {
-            let Session { will, client_id, .. } = *session;
-            will.filter(|_| end.will).map(|will| (will, client_id))
-        });
         client.settle().await;
-        if let Some((will, client_id)) = will {
-            let Client { endpoint, account, source, identity, .. } = client;
-            will.publish(endpoint, account, client_id, source, identity).await;
-        }
+        client.depart(end.by).await;
         drop(place);
     }
 }
@@ -322,6 +345,12 @@ async fn say_last(mut stream: Wire, outbound: &mut Outbound, client: &mut Client
 }
 
 impl Client {
+    /// Whether nothing is under way.
+    fn is_idle(&self) -> bool {
+        self.lane.load().0 == 0
+            && self.exactly_once.as_ref().is_none_or(|exactly_once| exactly_once.is_idle())
+    }
+
     /// Books what is still in the lane. A message above QoS 0 is abandoned: its sender will send it again. One at
     /// QoS 0 still gets its report, for nobody sends it again.
     async fn settle(&mut self) {
@@ -345,7 +374,9 @@ impl Client {
             });
             self.account.book(&mut self.entry);
         }
-        let given_up = self.endpoint.intake.store().lanes().close(self.key, &self.lane) as u64;
+        let waited = self.exactly_once.as_ref().map_or(0, |exactly_once| exactly_once.unanswered());
+        let given_up =
+            self.endpoint.intake.store().lanes().close(self.key, &self.lane) as u64 + waited as u64;
         self.entry.leave(given_up);
         self.entry.end(Ending::Abandoned, given_up);
         self.account.book(&mut self.entry);

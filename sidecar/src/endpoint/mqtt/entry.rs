@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::MqttEndpoint;
 use super::clients::Seat;
 use super::codec::Reason;
+use super::kept::{self, Resumed};
 use super::session::Session;
+use super::will::Testator;
 use crate::auth::{Check, Denied, Gate, Identity};
 use crate::budget::Reservation;
 use crate::endpoint::connections::Handle;
@@ -22,8 +24,8 @@ pub(super) struct Hello {
     pub(super) session: Box<Session>,
     /// The identifier is ours: the client brought none.
     pub(super) assigned_client_id: bool,
-    /// The session was asked to outlive the connection, and does not.
-    pub(super) session_expires_now: bool,
+    /// For how many seconds the client wanted its session to be kept.
+    pub(super) asked_expiry_seconds: u32,
     /// What the session keeps: client identifier, Will and topic aliases.
     pub(super) kept: Reservation,
     /// Its IP address.
@@ -35,10 +37,18 @@ pub(super) struct Hello {
 }
 
 /// A client that is let in.
-#[derive(Debug)]
 pub(super) struct Entered {
     pub(super) hello: Hello,
     pub(super) seat: Seat,
+    /// A session that outlives the connection.
+    pub(super) resumed: Option<Resumed>,
+}
+
+impl Hello {
+    /// Whose Will it would be.
+    pub(super) fn testator(&self) -> Testator {
+        Testator { client_id: self.session.client_id.clone(), source: self.source.as_str().into() }
+    }
 }
 
 /// An entry under way.
@@ -56,8 +66,10 @@ pub(super) async fn enter(
         authorize(&endpoint, gate, &hello, &identity)?;
         hello.identity = Some(identity);
     }
-    let seat = Seat::take(&endpoint, &hello.session.client_id, handle);
-    Ok(Entered { hello, seat })
+    let resumed = kept::resume(&endpoint, &hello).await?;
+    let ownership = resumed.as_ref().map(|resumed| Arc::clone(resumed.kept.ownership()));
+    let seat = Seat::take(&endpoint, &hello.session, handle, ownership);
+    Ok(Entered { hello, seat, resumed })
 }
 
 /// Who the client is.
@@ -84,6 +96,6 @@ fn authorize(endpoint: &MqttEndpoint, gate: &Gate, hello: &Hello, identity: &Ide
         return Err(Reason::ClientIdentifierNotValid);
     }
     let sender = Sender { client_id: &session.client_id, source: &hello.source, identity: Some(identity) };
-    let may = session.will.as_ref().map(|will| endpoint.intake.has_route(will.topic(), sender));
+    let may = session.will.as_ref().map(|will| endpoint.intake.has_route(&will.topic, sender));
     if may == Some(Err(Refusal::NotAllowed)) { Err(Reason::NotAuthorized) } else { Ok(()) }
 }

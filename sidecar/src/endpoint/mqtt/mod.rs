@@ -1,13 +1,16 @@
-//! The MQTT endpoint: 3.1.1 and 5 over TCP, publishing only.
+//! The MQTT endpoint: 3.1.1 and 5, publishing only.
 
+mod answer;
 mod client;
 mod clients;
 pub mod codec;
 mod connection;
 mod end;
 mod entry;
+mod exactly_once;
 mod headers;
 mod inbound;
+mod kept;
 mod outbound;
 mod publish;
 mod session;
@@ -18,6 +21,7 @@ mod will;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use penstock_crds::edge::{LimitsConfig, MqttConfig};
@@ -29,9 +33,11 @@ use super::listener;
 use super::wire::door::{Door, Serve};
 use super::wire::{Peer, Wire};
 use crate::intake::Intake;
+use crate::session::store::{Due, Notice, SessionStore};
 use clients::Clients;
 use connection::Connection;
 use turned_away::TurnedAway;
+use will::StoredWill;
 
 /// What all connections of an MQTT endpoint share.
 pub struct MqttEndpoint {
@@ -41,6 +47,10 @@ pub struct MqttEndpoint {
     ack_timeout: Duration,
     connections: Arc<Connections>,
     clients: Clients,
+    /// Where sessions are kept; none where none is.
+    sessions: Option<Arc<SessionStore>>,
+    /// Packet identifiers that were given to another message before they were released.
+    replaced: AtomicU64,
 }
 
 impl MqttEndpoint {
@@ -51,9 +61,52 @@ impl MqttEndpoint {
         config: MqttConfig,
         limits: LimitsConfig,
         ack_timeout: Duration,
+        sessions: Option<Arc<SessionStore>>,
     ) -> Arc<Self> {
         let connections = Connections::new(limits.max_connections);
-        Arc::new(Self { intake, config, limits, ack_timeout, connections, clients: Clients::default() })
+        Arc::new(Self {
+            intake,
+            sessions: sessions.filter(|_| config.session_expiry_seconds > 0),
+            config,
+            limits,
+            ack_timeout,
+            connections,
+            clients: Clients::default(),
+            replaced: AtomicU64::new(0),
+        })
+    }
+
+    /// Takes note of what a session store says.
+    pub fn notice(&self, notice: &Notice) {
+        self.clients.notice(notice);
+    }
+
+    /// Publishes a Will that a session store kept, if it is one of this endpoint's. True once it is persisted, or refused
+    /// for good.
+    pub async fn publish_will(self: &Arc<Self>, due: &Due) -> bool {
+        let Some((endpoint, will, testator)) = StoredWill::read(&due.id, &due.message) else { return false };
+        if endpoint != self.intake.ledger().name() {
+            return false;
+        }
+        will.publish(self, &self.intake.ledger().account(0), &testator).await
+    }
+
+    /// How many clients are connected whose sessions are kept.
+    #[must_use]
+    pub fn kept_sessions(&self) -> usize {
+        self.clients.kept()
+    }
+
+    /// How often a packet identifier was given to another message before it was released: by clients that lost their
+    /// state.
+    #[must_use]
+    pub fn replaced(&self) -> u64 {
+        self.replaced.load(Ordering::Relaxed)
+    }
+
+    /// How long a Will waits at least when its pod is gone, and not its client.
+    fn will_grace(&self) -> Duration {
+        Duration::from_secs(self.config.will_grace_seconds.into())
     }
 
     /// Who is connected.

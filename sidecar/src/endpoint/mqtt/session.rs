@@ -1,7 +1,8 @@
-//! What a client agreed on at CONNECT. It ends with the connection: sessions that outlive it are not kept.
+//! What a client agreed on at CONNECT.
 
 use std::time::Duration;
 
+use penstock_crds::edge::MqttConfig;
 use uuid::Uuid;
 
 use super::codec::{Connect, Malformed, Reason, Version};
@@ -20,8 +21,12 @@ pub(super) struct Session {
     pub(super) silence: Option<Duration>,
     /// Largest packet that the client takes, in bytes.
     pub(super) largest_packet: usize,
+    /// Clean Start: what was kept before is forgotten.
+    pub(super) clean_start: bool,
     /// CONNECT said that the session ends with the connection.
     pub(super) expires_at_once: bool,
+    /// For how many seconds the session is kept when its connection has ended.
+    pub(super) expiry_seconds: u32,
     /// Largest PUBACK that may carry a receipt, in bytes; 0 for none.
     pub(super) receipt_room: usize,
     pub(super) will: Option<Box<StoredWill>>,
@@ -33,12 +38,13 @@ pub(super) struct Session {
 pub(super) struct Welcome {
     pub(super) session: Session,
     pub(super) assigned_client_id: bool,
-    pub(super) session_expires_now: bool,
+    /// MQTT 5: for how many seconds the client wanted the session to be kept.
+    pub(super) asked_expiry_seconds: u32,
 }
 
 impl Session {
     /// Takes a CONNECT, or says with which reason it is refused.
-    pub(super) fn open(connect: &Connect<'_>, maximum_qos: u8) -> Result<Welcome, Reason> {
+    pub(super) fn open(connect: &Connect<'_>, config: &MqttConfig) -> Result<Welcome, Reason> {
         if connect.authentication_method.is_some() {
             return Err(Reason::BadAuthenticationMethod);
         }
@@ -47,7 +53,7 @@ impl Session {
         if assigned_client_id && connect.version == Version::V3 && !connect.clean_start {
             return Err(Reason::ClientIdentifierNotValid);
         }
-        if connect.will.is_some_and(|will| will.qos > maximum_qos) {
+        if connect.will.is_some_and(|will| will.qos > config.maximum_qos) {
             return Err(Reason::QosNotSupported);
         }
         let client_id = if assigned_client_id {
@@ -57,19 +63,27 @@ impl Session {
         };
         let keep_alive = u64::from(connect.keep_alive_seconds);
         let largest = connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize);
+        // CleanSession 0 has no interval of its own, so the longest is meant (§3.1.2.11.2 of MQTT 5).
+        let asked_expiry_seconds = match connect.version {
+            Version::V5 => connect.session_expiry_seconds,
+            Version::V3 if connect.clean_start => 0,
+            Version::V3 => u32::MAX,
+        };
         Ok(Welcome {
             session: Self {
                 version: connect.version,
                 client_id: client_id.into(),
                 silence: (keep_alive > 0).then(|| Duration::from_millis(keep_alive * 1_500)),
                 largest_packet: largest,
-                expires_at_once: connect.session_expiry_seconds == 0,
+                clean_start: connect.clean_start,
+                expires_at_once: asked_expiry_seconds == 0,
+                expiry_seconds: asked_expiry_seconds.min(config.session_expiry_seconds),
                 receipt_room: if connect.request_problem_information { largest } else { 0 },
                 will: connect.will.map(|will| Box::new(StoredWill::new(&will))),
                 aliases: Vec::new(),
             },
             assigned_client_id,
-            session_expires_now: connect.session_expiry_seconds > 0,
+            asked_expiry_seconds,
         })
     }
 

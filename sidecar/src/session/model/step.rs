@@ -3,7 +3,7 @@
 use super::{
     Bounds, Bug, Client, Command, Connection, Fault, Message, Produced, Sent, ToClient, ToPod, World,
 };
-use crate::session::handshake::{Arrived, Ended, Handshakes, Number, Permit};
+use crate::session::handshake::{Arrived, Ended, Handshakes, Number, Permit, Released};
 use crate::session::record::{
     self, Digest, Epoch, Incarnation, KeptReceipt, Reclaim, Record, Rejected, TakeOver, Write,
 };
@@ -336,15 +336,24 @@ impl World {
                     Arrived::Store(ticket) | Arrived::Replaces(ticket) => {
                         connection.waiting.push((packet_id, ticket, message));
                     }
-                    Arrived::Known(_) => self.to_client.push(ToClient::Received { packet_id }),
+                    Arrived::Known(ticket, _, receipt) => {
+                        if connection.handshakes.persisted(packet_id, ticket, receipt) {
+                            self.to_client.push(ToClient::Received { packet_id });
+                        }
+                    }
                 }
             }
-            ToPod::Release { packet_id } => {
-                let known = connection.handshakes.release(packet_id);
-                if !known || bounds.bug == Some(Bug::PubcompBeforeRelease) {
+            ToPod::Release { packet_id } => match connection.handshakes.release(packet_id) {
+                Released::Known if bounds.bug != Some(Bug::PubcompBeforeRelease) => {}
+                Released::Known | Released::Unknown => {
                     self.to_client.push(ToClient::Completed { packet_id });
                 }
-            }
+                Released::TooEarly => {
+                    if let Some(pod) = self.client.pod {
+                        self.close(pod);
+                    }
+                }
+            },
         }
     }
 

@@ -33,10 +33,11 @@ pub use settings::{BATCH_BYTES, SettingsError, producer as producer_settings};
 pub use statistics::{BrokerStatistics, Statistics};
 pub use topics::{Obstacle, Topic};
 
-use super::TransientCause;
 use super::lane::{Lane, LaneKey, Lanes};
 use super::record::{MessageId, Record};
+use super::{Receipt, TransientCause};
 use crate::budget::{EndpointBudget, MESSAGE_OVERHEAD_BYTES, PodBudget};
+use crate::session::record::KeptReceipt;
 use generation::Generation;
 
 /// How long the threads may take to end, beyond the patience for reports: a name server that does not answer can hold
@@ -62,10 +63,14 @@ pub struct Return {
     pub id: MessageId,
     /// The connection's own mark: an MQTT packet identifier, or 0.
     pub tag: u16,
+    /// What the connection knows the message by beside its tag: the ticket of a handshake at QoS 2, or 0.
+    pub ticket: u32,
     /// The endpoint's own code for a message that intake refused: an MQTT reason code, or 0.
     pub refusal: u8,
     /// Goes to the dead-letter topic.
     pub dead_letter: bool,
+    /// Was persisted before, and is answered from its receipt.
+    pub duplicate: bool,
     /// When it arrived.
     pub arrived: Instant,
 }
@@ -134,6 +139,18 @@ impl KafkaStore {
     #[must_use]
     pub fn lanes(&self) -> &Lanes {
         &self.lanes
+    }
+
+    /// The receipt that a session has kept, if its topic is still one of the pipeline's.
+    #[must_use]
+    pub fn recall(&self, kept: &KeptReceipt) -> Option<Receipt> {
+        let topic = self.topics.iter().find(|topic| *topic.name() == *kept.topic)?;
+        Some(Receipt {
+            topic: topic.name(),
+            partition: kept.partition,
+            offset: kept.offset,
+            timestamp_millis: kept.timestamp_millis,
+        })
     }
 
     /// The topics, in the order of the configuration.

@@ -59,7 +59,15 @@ impl Connection {
         headers.push("ce_id", b"1");
         let timestamp_millis = crate::intake::unix_millis();
         let id = MessageId::Sender("1".into());
-        let back = Return { id, tag, refusal: 0, dead_letter: false, arrived: Instant::now() };
+        let back = Return {
+            id,
+            tag,
+            ticket: 0,
+            refusal: 0,
+            dead_letter: false,
+            duplicate: false,
+            arrived: Instant::now(),
+        };
         with(&Record { topic, key, payload, headers: &headers, timestamp_millis }, back)
     }
 

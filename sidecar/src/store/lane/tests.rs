@@ -46,7 +46,7 @@ impl Fixture {
 
 fn back(tag: u16) -> Return {
     let id = MessageId::Sender("1".into());
-    Return { id, tag, refusal: 0, dead_letter: false, arrived: Instant::now() }
+    Return { id, tag, ticket: 0, refusal: 0, dead_letter: false, duplicate: false, arrived: Instant::now() }
 }
 
 fn taken(lane: &Lane) -> Vec<(u16, Outcome)> {

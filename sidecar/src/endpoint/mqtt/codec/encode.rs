@@ -16,12 +16,24 @@ pub struct ConnAck<'a> {
     pub maximum_packet_size: u32,
     /// Topic Alias Maximum.
     pub topic_alias_maximum: u16,
-    /// The client asked for a session; it gets one that ends with the connection.
-    pub session_expires_now: bool,
+    /// A session goes on that the client had before (`[MQTT-3.2.2-2]`).
+    pub session_present: bool,
+    /// For how many seconds the session is kept, where that is not what the client asked for.
+    pub session_expiry_seconds: Option<u32>,
     /// The identifier given to a client that brought none.
     pub assigned_client_id: Option<&'a str>,
     /// The client's Maximum Packet Size.
     pub room: usize,
+}
+
+/// The packet that says that a PUBLISH is stored, or refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Acknowledgement {
+    /// At QoS 1.
+    PubAck = 0x40,
+    /// At QoS 2.
+    PubRec = 0x50,
 }
 
 /// Writes packets of one protocol version.
@@ -37,12 +49,12 @@ impl<'b> Encoder<'b> {
         Self { version, out }
     }
 
-    /// A CONNACK that lets the client in, Session Present 0. Whether it fits what the client takes: it is not written
+    /// A CONNACK that lets the client in. Whether it fits what the client takes: it is not written
     /// if what it must say does not (`[MQTT-3.1.2-24]`).
     #[must_use]
     pub fn connack(&mut self, connack: &ConnAck<'_>) -> bool {
         if self.version == Version::V3 {
-            self.out.extend_from_slice(&[0x20, 2, 0, 0]);
+            self.out.extend_from_slice(&[0x20, 2, u8::from(connack.session_present), 0]);
             return true;
         }
         let mut properties = Vec::with_capacity(64);
@@ -53,8 +65,9 @@ impl<'b> Encoder<'b> {
         properties.extend_from_slice(&connack.receive_maximum.to_be_bytes());
         properties.push(0x27);
         properties.extend_from_slice(&connack.maximum_packet_size.to_be_bytes());
-        if connack.session_expires_now {
-            properties.extend_from_slice(&[0x11, 0, 0, 0, 0]);
+        if let Some(seconds) = connack.session_expiry_seconds {
+            properties.push(0x11);
+            properties.extend_from_slice(&seconds.to_be_bytes());
         }
         if let Some(client_id) = connack.assigned_client_id {
             properties.push(0x12);
@@ -71,7 +84,7 @@ impl<'b> Encoder<'b> {
             return false;
         }
         self.header(0x20, 2 + variable_length(properties.len()) + properties.len());
-        self.out.extend_from_slice(&[0, Reason::Success as u8]);
+        self.out.extend_from_slice(&[u8::from(connack.session_present), Reason::Success as u8]);
         variable(self.out, properties.len());
         self.out.extend_from_slice(&properties);
         true
@@ -95,12 +108,19 @@ impl<'b> Encoder<'b> {
         self.out.extend_from_slice(&[0x20, 2, 0, code]);
     }
 
-    /// A PUBACK for a stored message. With `room` for it, in bytes of the whole packet, MQTT 5 carries the receipt in
-    /// user properties.
-    pub fn puback(&mut self, packet_id: u16, id: &MessageId, receipt: &Receipt, room: usize) {
-        let [high, low] = packet_id.to_be_bytes();
+    /// A PUBACK or PUBREC for a stored message. With `room` for it, in bytes of the whole packet, MQTT 5 carries the
+    /// receipt in user properties.
+    pub fn stored(
+        &mut self,
+        packet: Acknowledgement,
+        packet_id: u16,
+        id: &MessageId,
+        receipt: &Receipt,
+        room: usize,
+    ) {
+        let (first, [high, low]) = (packet as u8, packet_id.to_be_bytes());
         if self.version == Version::V3 || room == 0 {
-            self.out.extend_from_slice(&[0x40, 2, high, low]);
+            self.out.extend_from_slice(&[first, 2, high, low]);
             return;
         }
         let partition = Digits::of(i64::from(receipt.partition()));
@@ -116,10 +136,10 @@ impl<'b> Encoder<'b> {
             let length: usize = properties.clone().map(|(name, value)| 5 + name.len() + value.len()).sum();
             let remaining = 3 + variable_length(length) + length;
             if 1 + variable_length(remaining) + remaining > room {
-                self.out.extend_from_slice(&[0x40, 2, high, low]);
+                self.out.extend_from_slice(&[first, 2, high, low]);
                 return;
             }
-            self.header(0x40, remaining);
+            self.header(first, remaining);
             self.out.extend_from_slice(&[high, low, Reason::Success as u8]);
             variable(self.out, length);
             for (name, value) in properties {
@@ -130,12 +150,12 @@ impl<'b> Encoder<'b> {
         });
     }
 
-    /// A PUBACK that refuses a message for good, with the code of a [`Reason`]; only MQTT 5 can say that. Without a
-    /// code it was the store that refused it.
-    pub fn puback_refused(&mut self, packet_id: u16, code: u8) {
+    /// A PUBACK or PUBREC that refuses a message for good, with the code of a [`Reason`]; only MQTT 5 can say that.
+    /// Without a code it was the store that refused it.
+    pub fn refused(&mut self, packet: Acknowledgement, packet_id: u16, code: u8) {
         let [high, low] = packet_id.to_be_bytes();
         let code = if code == 0 { Reason::ImplementationSpecific as u8 } else { code };
-        self.out.extend_from_slice(&[0x40, 3, high, low, code]);
+        self.out.extend_from_slice(&[packet as u8, 3, high, low, code]);
     }
 
     /// A SUBACK that refuses each subscription: nothing is delivered by this server. Whether it fits `room`, in bytes of
@@ -175,6 +195,12 @@ impl<'b> Encoder<'b> {
         self.out.extend(std::iter::repeat_n(0, properties));
         self.out.extend(codes);
         true
+    }
+
+    /// A PUBCOMP for a handshake that has ended.
+    pub fn pubcomp(&mut self, packet_id: u16) {
+        let [high, low] = packet_id.to_be_bytes();
+        self.out.extend_from_slice(&[0x70, 2, high, low]);
     }
 
     /// A PUBCOMP for a PUBREL whose identifier is not known.

@@ -11,7 +11,7 @@ mod properties;
 mod reader;
 
 pub use connect::{Connect, Will, refusal_version};
-pub use encode::{ConnAck, Encoder};
+pub use encode::{Acknowledgement, ConnAck, Encoder};
 pub use filters::Filters;
 pub use packet::{Frame, Packet, PacketType, Publish, frame};
 pub use properties::{Properties, Property};

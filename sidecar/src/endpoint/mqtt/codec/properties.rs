@@ -124,12 +124,19 @@ impl<'a> Properties<'a> {
 
     /// The properties, in order.
     pub fn iter(&self) -> impl Iterator<Item = Property<'a>> + use<'a> {
+        self.parts().map(|(property, _)| property)
+    }
+
+    /// Each with its bytes as they came.
+    pub fn parts(&self) -> impl Iterator<Item = (Property<'a>, &'a [u8])> + use<'a> {
         let mut reader = Reader::new(self.0);
         std::iter::from_fn(move || {
             if reader.is_empty() {
                 return None;
             }
-            Property::read(&mut reader).ok().map(|(_, property)| property)
+            let before = reader.rest();
+            let (_, property) = Property::read(&mut reader).ok()?;
+            Some((property, before.get(..before.len() - reader.rest().len())?))
         })
     }
 

@@ -1,0 +1,239 @@
+//! A connection's hold on a session that outlives it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::MqttEndpoint;
+use super::codec::Reason;
+use super::entry::Hello;
+use super::exactly_once::{ExactlyOnce, Reclaiming};
+use super::will::{StoredWill, Testator};
+use crate::auth::Identity;
+use crate::session::handshake::Handshakes;
+use crate::session::random;
+use crate::session::record::{Change, Epoch, Fence, Incarnation, Leave, Reclaim, TakeOver, Taken, Write};
+use crate::session::store::{Answer, Farewell, KeptWill, SessionStore, StoreError};
+
+/// A store's connection to its server knows the epoch itself.
+const EPOCH: Epoch = Epoch(0);
+/// How long the store is tried again that could not be told that a client is gone, and how often.
+const LEAVING: (u32, Duration) = (60, Duration::from_secs(1));
+
+/// The hold. The store tells of its loss by the [`Ownership`].
+pub(super) struct KeptSession {
+    store: Arc<SessionStore>,
+    identity: Box<str>,
+    fence: Fence,
+    ownership: Arc<Ownership>,
+}
+
+/// What the store's notices are compared with.
+#[derive(Debug)]
+pub(super) struct Ownership {
+    count: AtomicU64,
+    forgotten: AtomicBool,
+}
+
+impl Ownership {
+    /// [`Fence::count`].
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// The store has forgotten the session.
+    pub(super) fn forget(&self) {
+        self.forgotten.store(true, Ordering::Release);
+    }
+}
+
+/// A session that a client has got from the store.
+pub(super) struct Resumed {
+    pub(super) kept: KeptSession,
+    pub(super) exactly_once: Box<ExactlyOnce>,
+    /// Session Present.
+    pub(super) present: bool,
+}
+
+/// Asks the store for the session of a client that wants one, or that may have had one. None for a client whose session
+/// ends with the connection.
+pub(super) async fn resume(endpoint: &Arc<MqttEndpoint>, hello: &Hello) -> Result<Option<Resumed>, Reason> {
+    let Some(store) = endpoint.sessions.clone() else { return Ok(None) };
+    let session = &hello.session;
+    let keeps = session.expiry_seconds > 0;
+    if hello.assigned_client_id && !keeps {
+        return Ok(None);
+    }
+    let identity = identity(hello.identity.as_ref());
+    let will = session.will.as_ref().map(|will| kept_will(endpoint, will, &hello.testator()));
+    let (Some(token), Some(incarnation)) = (random(), random().map(Incarnation)) else {
+        return Err(Reason::ServerBusy);
+    };
+    let request = TakeOver {
+        identity: &identity,
+        pod: store.pod(),
+        clean: session.clean_start,
+        token,
+        incarnation,
+        epoch: EPOCH,
+    };
+    let expiry = Duration::from_secs(session.expiry_seconds.into());
+    match store.take_over(&session.client_id, &request, expiry, will.as_ref()).await {
+        Ok(taken) if keeps || taken.present => Ok(Some(resumed(endpoint, store, identity, &taken))),
+        Ok(taken) => {
+            // Nothing was there that goes on, and nothing is to be kept.
+            let write = Write { fence: taken.fence, epoch: EPOCH, confirmed: 0, changes: &[] };
+            let leave = Leave { write, keep: false };
+            let _ = store.leave(&session.client_id, &leave, Duration::ZERO, Farewell::Discard).await;
+            Ok(None)
+        }
+        Err(StoreError::WrongIdentity(_)) => Err(Reason::NotAuthorized),
+        Err(StoreError::Unavailable(_)) if !keeps => Ok(None),
+        Err(error) => {
+            tracing::debug!(reason = error.reason(), "a session cannot be had: {error}");
+            Err(Reason::ServerBusy)
+        }
+    }
+}
+
+fn resumed(endpoint: &MqttEndpoint, store: Arc<SessionStore>, identity: Box<str>, taken: &Taken) -> Resumed {
+    let kafka = endpoint.intake.store();
+    let handshakes = Handshakes::taken(taken, |kept| kafka.recall(kept));
+    let ownership = Ownership { count: AtomicU64::new(taken.fence.count), forgotten: AtomicBool::new(false) };
+    let kept = KeptSession { store, identity, fence: taken.fence, ownership: Arc::new(ownership) };
+    Resumed { kept, exactly_once: ExactlyOnce::new(handshakes), present: taken.present }
+}
+
+/// The name of the identity to which a session belongs; empty where nobody is asked.
+fn identity(identity: Option<&Arc<Identity>>) -> Box<str> {
+    identity.map_or_else(Box::default, |identity| identity.name().into())
+}
+
+/// A Will as the store keeps it.
+pub(super) fn kept_will(endpoint: &MqttEndpoint, will: &StoredWill, testator: &Testator) -> KeptWill {
+    KeptWill {
+        id: will.id.clone(),
+        delay: will.delay(),
+        grace: endpoint.will_grace(),
+        message: will.to_bytes(endpoint.intake.ledger().name(), testator),
+    }
+}
+
+impl KeptSession {
+    pub(super) fn ownership(&self) -> &Arc<Ownership> {
+        &self.ownership
+    }
+
+    /// Whether the store has said that it forgot the session. Says so once.
+    pub(super) fn was_forgotten(&self) -> bool {
+        self.ownership.forgotten.load(Ordering::Relaxed)
+            && self.ownership.forgotten.swap(false, Ordering::AcqRel)
+    }
+
+    /// The store has given the session back under this fence.
+    pub(super) fn refence(&mut self, fence: Fence) {
+        self.fence = fence;
+        self.ownership.count.store(fence.count, Ordering::Release);
+    }
+
+    /// Has changes stored.
+    pub(super) fn write(&self, client_id: &str, confirmed: u64, changes: &[Change]) -> Answer<()> {
+        let write = Write { fence: self.fence, epoch: EPOCH, confirmed, changes };
+        self.store.write(client_id, &write)
+    }
+
+    /// Takes the session back from a store that forgot it, with these changes.
+    pub(super) fn reclaim(
+        &self,
+        client_id: &str,
+        changes: &[Change],
+        incarnation: Incarnation,
+        expiry: Duration,
+        will: Option<KeptWill>,
+    ) -> Reclaiming {
+        let (store, identity, fence) = (Arc::clone(&self.store), self.identity.clone(), self.fence);
+        let (client_id, changes) = (Box::<str>::from(client_id), changes.to_vec());
+        Box::pin(async move {
+            // Without random numbers nothing can be had from the store.
+            let token = random().ok_or(StoreError::Fenced)?;
+            let pod = store.pod();
+            let request = Reclaim {
+                fence,
+                identity: &identity,
+                pod,
+                token,
+                incarnation,
+                epoch: EPOCH,
+                changes: &changes,
+            };
+            store.reclaim(&client_id, &request, expiry, will.as_ref()).await
+        })
+    }
+
+    /// Somebody else has the session: the store is told nothing more.
+    pub(super) fn abandon(&self, client_id: &str) {
+        self.store.disown(client_id, self.fence);
+    }
+}
+
+/// The end of a connection, as the store is told of it.
+pub(super) struct Leaving {
+    pub(super) kept: KeptSession,
+    pub(super) client_id: Box<str>,
+    pub(super) confirmed: u64,
+    pub(super) changes: Vec<Change>,
+    /// For how long the session is kept from now on.
+    pub(super) expiry: Duration,
+    pub(super) farewell: Farewell,
+    /// Should the store have forgotten it.
+    pub(super) will: Option<KeptWill>,
+}
+
+impl Leaving {
+    /// Tells the store that the client is gone.
+    ///
+    /// # Errors
+    /// The store is away, and is to be told later.
+    async fn once(&mut self) -> Result<(), StoreError> {
+        let Self { kept, client_id, confirmed, changes, expiry, farewell, will } = self;
+        for _ in 0..2 {
+            let write = Write { fence: kept.fence, epoch: EPOCH, confirmed: *confirmed, changes };
+            let leave = Leave { write, keep: !expiry.is_zero() };
+            match kept.store.leave(client_id, &leave, *expiry, *farewell).await {
+                Err(StoreError::Forgot) => {}
+                // Whoever has it now looks after its Will.
+                Ok(()) | Err(StoreError::Fenced | StoreError::WrongIdentity(_)) => return Ok(()),
+                Err(unavailable) => return Err(unavailable),
+            }
+            // The handshakes are dropped with what the store knew of them, as a reclaim does.
+            let Some(incarnation) = random().map(Incarnation) else { return Ok(()) };
+            match kept.reclaim(client_id, &[], incarnation, *expiry, will.clone()).await {
+                Ok(fence) => kept.refence(fence),
+                Err(StoreError::Unavailable(away)) => return Err(StoreError::Unavailable(away)),
+                Err(_) => return Ok(()),
+            }
+            (*confirmed, *changes) = (0, Vec::new());
+        }
+        Ok(())
+    }
+
+    /// As [`once`](Self::once); a store that is away is tried again for a while, beside everything else. The Will of a
+    /// client of which the store cannot be told is published by `publish`.
+    pub(super) async fn leave(mut self, publish: impl Future<Output = ()> + Send + 'static) {
+        if self.once().await.is_ok() {
+            return;
+        }
+        tokio::spawn(async move {
+            for _ in 0..LEAVING.0 {
+                tokio::time::sleep(LEAVING.1).await;
+                if self.once().await.is_ok() {
+                    return;
+                }
+            }
+            self.kept.abandon(&self.client_id);
+            if self.farewell != Farewell::Discard {
+                publish.await;
+            }
+        });
+    }
+}
