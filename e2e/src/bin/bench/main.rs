@@ -21,6 +21,8 @@ mod report;
 mod rounds;
 mod secure;
 mod servers;
+mod sessions;
+mod takeover;
 mod worker;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +43,9 @@ struct Arguments {
     /// Only the figures of devices that come back to a sidecar that has just started.
     #[arg(long)]
     fleet: bool,
+    /// Only the figures of QoS 2 and of kept sessions.
+    #[arg(long)]
+    sessions: bool,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -59,6 +64,8 @@ enum Part {
     Idle(idle::Arguments),
     /// Connects with TLS again and again.
     Reconnect(reconnect::Arguments),
+    /// Takes clients over from one pod to another.
+    Takeover(takeover::Arguments),
     /// Devices with passwords that all come back at once.
     Fleet(fleet::Arguments),
 }
@@ -70,12 +77,14 @@ fn main() {
         None if arguments.fleet => report::run_fleet(arguments.quick),
         None if arguments.operator => report::run_operator(arguments.quick),
         None if arguments.tls => report::run_tls(arguments.quick),
+        None if arguments.sessions => report::run_sessions(arguments.quick),
         None => report::run(arguments.quick),
         Some(Part::Load(arguments)) => worker::answer(&load::run(&arguments)),
         Some(Part::Produce(arguments)) => worker::answer(&produce::run(&arguments)),
         Some(Part::Answer(arguments)) => answer::run(&arguments),
         Some(Part::Idle(arguments)) => worker::answer(&idle::run(&arguments)),
         Some(Part::Reconnect(arguments)) => worker::answer(&reconnect::run(&arguments)),
+        Some(Part::Takeover(arguments)) => worker::answer(&takeover::run(&arguments)),
         Some(Part::Fleet(arguments)) => worker::answer(&fleet::run(&arguments)),
     }
 }

@@ -158,7 +158,7 @@ fn read(times: &Times, messages: u64) -> Reading {
 }
 
 /// In milliseconds, of latencies in microseconds; 0 of none.
-fn percentile(latencies: &mut [u32], share: f64) -> f64 {
+pub(crate) fn percentile(latencies: &mut [u32], share: f64) -> f64 {
     if latencies.is_empty() {
         return 0.0;
     }

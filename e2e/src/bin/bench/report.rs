@@ -12,6 +12,7 @@ use crate::measured::Measured;
 use crate::operator;
 use crate::rounds::{Alike, Bench, Pair, Round, Schedule, say};
 use crate::secure;
+use crate::sessions;
 
 /// The whole run. It ends well whether the marks hold or not: it measures, and judges nothing.
 pub(crate) fn run(quick: bool) {
@@ -42,6 +43,7 @@ pub(crate) fn run(quick: bool) {
     figures.extend(bench.fleets());
     drop(bench);
     figures.extend(secure::figures(schedule));
+    figures.extend(sessions::figures(schedule));
     figures.extend(of_operator(quick));
     write(&figures);
 }
@@ -54,6 +56,11 @@ pub(crate) fn run_operator(quick: bool) {
 /// The figures of TLS alone, in place of a whole run.
 pub(crate) fn run_tls(quick: bool) {
     write(&secure::figures(if quick { Schedule::QUICK } else { Schedule::FULL }));
+}
+
+/// The figures of QoS 2 and of kept sessions alone.
+pub(crate) fn run_sessions(quick: bool) {
+    write(&sessions::figures(if quick { Schedule::QUICK } else { Schedule::FULL }));
 }
 
 /// The figures of returning devices alone.

@@ -39,21 +39,17 @@ pub(crate) struct Style {
 impl Style {
     /// CONNECT, with a keep-alive that no load has to think of.
     pub(crate) fn connect(self, version: Version, client_id: &str) -> Connect {
-        let mut connect = Connect::new(version, client_id);
+        let mut connect = match self.expiry {
+            0 => Connect::new(version, client_id),
+            seconds => Connect::kept(version, client_id, seconds),
+        };
         connect.keep_alive = 0;
-        if self.expiry > 0 {
-            connect.clean = false;
-            connect.properties.push(SESSION_EXPIRY);
-            connect.properties.extend_from_slice(&self.expiry.to_be_bytes());
-        }
         connect
     }
 }
 
 /// MQTT 5 §3.2.2.3.3.
 const RECEIVE_MAXIMUM: u8 = 0x21;
-/// MQTT 5 §3.1.2.11.2.
-const SESSION_EXPIRY: u8 = 0x11;
 
 const PUBACK: u8 = 0x40;
 const PUBREC: u8 = 0x50;
@@ -266,7 +262,8 @@ mod tests {
     #[test]
     fn a_pubrec_is_answered_and_its_message_is_over_with_the_pubcomp() {
         let input = [0x50, 2, 0, 1, 0x50, 3, 0, 2, 0, 0x70, 2, 0, 1, 0x70, 2, 0];
-        let (mut speech, mut output, mut count) = (Speech::Mqtt(Mqtt::new(Vec::new(), 0, true)), Vec::new(), 0);
+        let (mut speech, mut output, mut count) =
+            (Speech::Mqtt(Mqtt::new(Vec::new(), 0, true)), Vec::new(), 0);
         assert_eq!(speech.read(&input, &mut output, || count += 1), input.len() - 3);
         assert_eq!((output, count, speech.irregular()), (vec![0x62, 2, 0, 1, 0x62, 2, 0, 2], 1, 0));
     }
