@@ -1,11 +1,13 @@
-//! What runs beside the node and is reached by pods as a Service: Kafka and metrics-server.
+//! What runs beside the node and is reached by pods: Kafka and metrics-server as Services, Redis by the node's address.
 
 use std::net::SocketAddr;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::Cluster;
 use super::namespaces::ADDRESS;
 use crate::until::{START, until};
-use crate::{Kafka, Process, kafka, parts};
+use crate::{Kafka, Process, Redis, kafka, parts, redis};
 
 const METRICS_PORT: u16 = 10350;
 
@@ -20,6 +22,12 @@ impl Cluster {
         // Headless: the name stands for the node's address, and ports are as they are.
         self.apply(&format!("{namespace}---\n{}", service("kafka", "kafka", "clusterIP: None, ", &ports)));
         kafka
+    }
+
+    /// Starts Redis in the cluster's network. Sentinels tell pods the address that the servers have.
+    #[track_caller]
+    pub fn redis(&self, plan: redis::Builder) -> Redis {
+        plan.within(&self.namespaces.place, ADDRESS).start()
     }
 
     /// Starts metrics-server and waits until it has measured the node, so that `kubectl top` and a HPA work.
@@ -71,6 +79,26 @@ spec:
         SocketAddr::new(address.expect_ok().parse().expect("a Service with an address"), port)
     }
 
+    /// Address of a pod's port, past every Service.
+    #[track_caller]
+    pub fn pod(&self, namespace: &str, name: &str, port: u16) -> SocketAddr {
+        let address = self.kubectl(&["get", "pod", name, "-n", namespace, "-o", "jsonpath={.status.podIP}"]);
+        SocketAddr::new(address.expect_ok().parse().expect("a pod with an address"), port)
+    }
+
+    /// SIGKILL for every process of this program in a pod, as when its node dies; then the pod is deleted.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn kill_pod(&self, namespace: &str, name: &str, program: &str) {
+        let id = self.kubectl(&["get", "pod", name, "-n", namespace, "-o", "jsonpath={.metadata.uid}"]);
+        let killed = kill_in_cgroup(&format!("pod{}", id.expect_ok()), program);
+        assert!(killed > 0, "no {program} runs in {name}");
+        let now = ["--force", "--grace-period=0", "--wait=false"];
+        self.kubectl(&[&["delete", "pod", name, "-n", namespace][..], &now].concat()).expect_ok();
+    }
+
     /// Waits until a pod has ended by itself, and returns its phase (`Succeeded` or `Failed`).
     #[track_caller]
     pub fn wait_pod_end(&self, namespace: &str, name: &str) -> String {
@@ -107,4 +135,17 @@ ports: [{slice}]
 endpoints: [{{addresses: [{ADDRESS}], conditions: {{ready: true}}}}]
 "
     )
+}
+
+/// Kills the processes of a program in control groups below one of this name; how many there were.
+fn kill_in_cgroup(group: &str, program: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let ours = ids.filter(|id| {
+        let file = |name: &str| std::fs::read_to_string(format!("/proc/{id}/{name}")).unwrap_or_default();
+        let command = file("cmdline");
+        file("cgroup").contains(group)
+            && command.split('\0').next().is_some_and(|name| name.ends_with(program))
+    });
+    ours.filter_map(Pid::from_raw).filter(|&id| kill_process(id, Signal::KILL).is_ok()).count()
 }

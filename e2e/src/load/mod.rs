@@ -23,6 +23,9 @@ use crate::place::Place;
 use crate::runtime;
 use crate::until::{SOON, until, within};
 
+/// The payload of every Will of a load.
+pub const WILL: &str = "a client is gone";
+
 /// What clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
@@ -49,6 +52,7 @@ pub struct Plan {
     others: Vec<SocketAddr>,
     qos: u8,
     session: Session,
+    will: bool,
     runtime: Handle,
     clients: u32,
     devices: u32,
@@ -89,6 +93,7 @@ impl Plan {
             others: Vec::new(),
             qos: 1,
             session: Session::Clean,
+            will: false,
             runtime: runtime::handle(),
             clients: 4,
             devices: 1,
@@ -135,6 +140,13 @@ impl Plan {
     #[must_use]
     pub fn clean_session(mut self) -> Self {
         self.session = Session::Clean;
+        self
+    }
+
+    /// MQTT: each connection has a Will, without a delay: [`WILL`], under the key of the client's first device.
+    #[must_use]
+    pub fn will(mut self) -> Self {
+        self.will = true;
         self
     }
 

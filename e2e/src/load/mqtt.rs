@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::in_flight::{InFlight, Stage};
 use super::wire::{self, Connect, Packet, Properties, Publish, Version};
-use super::{Plan, Script, Session, Signals, pace};
+use super::{Plan, Script, Session, Signals, WILL, pace};
 use crate::checker::{Close, History, Outcome, Receipt};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -70,10 +70,11 @@ impl Client<'_> {
 
     fn connect_packet(&self) -> Connect {
         let client_id = format!("{}-{}", self.script.load, self.script.client);
-        match self.plan.session {
+        let connect = match self.plan.session {
             Session::Clean => Connect::new(self.version, &client_id),
             Session::Kept { expiry_seconds } => Connect::kept(self.version, &client_id, expiry_seconds),
-        }
+        };
+        if self.plan.will { connect.will(&self.script.topic(0), WILL.as_bytes(), 0) } else { connect }
     }
 
     /// A connection with a good CONNACK.

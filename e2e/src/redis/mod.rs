@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use self::server::Server;
-use self::server::{Access, Plan};
+use self::server::{Access, Plan, Site};
 use crate::pki::Authority;
+use crate::place::Place;
 use crate::until::{SOON, START, until};
 use crate::{folder, ports};
 
@@ -33,6 +34,7 @@ pub struct Builder {
     user: Option<(String, String)>,
     tls: bool,
     settings: Vec<(String, String)>,
+    site: Site,
 }
 
 /// Running servers.
@@ -48,7 +50,8 @@ pub struct Redis {
 impl Redis {
     /// One server.
     pub fn standalone() -> Builder {
-        Builder { kind: Kind::Standalone, user: None, tls: false, settings: Vec::new() }
+        let site = Site { place: Place::here(), address: "127.0.0.1".to_owned() };
+        Builder { kind: Kind::Standalone, user: None, tls: false, settings: Vec::new(), site }
     }
 
     /// A primary, a replica, and three Sentinels that put the replica in its place a second after its death.
@@ -130,13 +133,14 @@ impl Redis {
     /// `spec.sessions` of a pipeline whose pods keep their sessions here; its references are in
     /// [`Redis::references`].
     pub fn spec(&self) -> Value {
+        let host = &self.access.site.address;
         let addresses = |servers: &[Server]| -> Vec<String> {
-            servers.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect()
+            servers.iter().map(|server| format!("{host}:{}", server.port())).collect()
         };
         let mut redis = match self.kind {
             Kind::Standalone => {
                 let scheme = if self.access.tls.is_some() { "rediss" } else { "redis" };
-                json!({"url": format!("{scheme}://127.0.0.1:{}", self.servers[0].port())})
+                json!({"url": format!("{scheme}://{host}:{}", self.servers[0].port())})
             }
             Kind::Sentinels => {
                 json!({"sentinel": {"addresses": addresses(&self.sentinels), "primaryName": PRIMARY}})
@@ -212,6 +216,13 @@ impl Builder {
         self
     }
 
+    /// Runs the servers elsewhere, at an address there.
+    #[must_use]
+    pub(crate) fn within(mut self, place: &Place, address: &str) -> Self {
+        self.site = Site { place: place.clone(), address: address.to_owned() };
+        self
+    }
+
     /// Starts the servers and waits until they serve.
     #[track_caller]
     pub fn start(self) -> Redis {
@@ -221,7 +232,7 @@ impl Builder {
             authority.issue("redis", "/CN=redis", &["IP:127.0.0.1", "DNS:localhost"]);
             authority.folder().to_owned()
         });
-        let access = Access { user: self.user, tls };
+        let access = Access { user: self.user, tls, site: self.site };
         let count = match self.kind {
             Kind::Standalone => 1,
             Kind::Sentinels => 2,
@@ -237,7 +248,7 @@ impl Builder {
                 set("cluster-node-timeout", "2000".to_owned());
             }
             if let (Kind::Sentinels, Some(primary)) = (self.kind, servers.first()) {
-                set("replicaof", format!("127.0.0.1 {}", primary.port()));
+                set("replicaof", format!("{} {}", access.site.address, primary.port()));
             }
             let plan = Plan { name: format!("redis-{index}"), sentinel: false, settings };
             servers.push(Server::start(folder.path(), &access, plan));
@@ -260,9 +271,9 @@ impl Redis {
         until("the replica follows", START, || {
             replica.cli(&["INFO", "replication"]).contains("master_link_status:up").then_some(())
         });
-        let port = self.servers[0].port();
+        let (address, port) = (&self.access.site.address, self.servers[0].port());
         for index in 0..3 {
-            let mut settings = vec![("sentinel monitor".to_owned(), format!("{PRIMARY} 127.0.0.1 {port} 2"))];
+            let mut settings = vec![("sentinel monitor".to_owned(), format!("{PRIMARY} {address} {port} 2"))];
             for (key, value) in [
                 ("sentinel down-after-milliseconds", "1000"),
                 ("sentinel failover-timeout", "5000"),
@@ -298,7 +309,7 @@ impl Redis {
             server.cli(&["CLUSTER", "ADDSLOTSRANGE", &from, &to]);
             if index > 0 {
                 let bus = server.setting("cluster-port").expect("a cluster's port").to_owned();
-                first.cli(&["CLUSTER", "MEET", "127.0.0.1", &server.port().to_string(), &bus]);
+                first.cli(&["CLUSTER", "MEET", &self.access.site.address, &server.port().to_string(), &bus]);
             }
         }
         for server in &self.servers {

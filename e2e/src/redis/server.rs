@@ -7,6 +7,7 @@ use std::process::Command;
 use parking_lot::Mutex;
 use rustix::process::Signal;
 
+use crate::place::Place;
 use crate::process::run;
 use crate::until::START;
 use crate::{Process, parts, ports};
@@ -26,6 +27,14 @@ pub(super) struct Access {
     pub(super) user: Option<(String, String)>,
     /// The folder of certificates.
     pub(super) tls: Option<PathBuf>,
+    pub(super) site: Site,
+}
+
+/// Where servers run, and their address there.
+#[derive(Clone)]
+pub(super) struct Site {
+    pub(super) place: Place,
+    pub(super) address: String,
 }
 
 /// Everything that goes into a configuration.
@@ -52,7 +61,7 @@ impl Server {
         let port = ports::free();
         std::fs::write(home.join("redis.conf"), configuration(&plan, access, &home, port))
             .expect("a configuration");
-        let process = Mutex::new(launch(&plan, &home));
+        let process = Mutex::new(launch(&plan, access, &home));
         let server = Self { plan, folder: home, port, access: access.clone(), process };
         server.wait_until_started();
         server
@@ -89,7 +98,7 @@ impl Server {
         {
             let mut process = self.process.lock();
             process.kill();
-            *process = launch(&self.plan, &self.folder);
+            *process = launch(&self.plan, &self.access, &self.folder);
         }
         self.wait_until_started();
     }
@@ -125,8 +134,10 @@ impl Server {
 
     fn command(&self) -> Command {
         // A server that is stopped never answers.
-        let mut command = Command::new("timeout");
-        command.arg("5").arg(parts::program("redis-cli")).args(["-p", &self.port.to_string()]);
+        let Site { place, address } = &self.access.site;
+        let mut command = place.command("timeout");
+        command.arg("5").arg(parts::program("redis-cli"));
+        command.args(["-h", address, "-p", &self.port.to_string()]);
         if let Some(pki) = &self.access.tls {
             command.arg("--tls").arg("--cacert").arg(pki.join("ca.crt"));
         }
@@ -155,12 +166,13 @@ fn is_error(answer: &str) -> bool {
         )
 }
 
-fn launch(plan: &Plan, home: &Path) -> Process {
+fn launch(plan: &Plan, access: &Access, home: &Path) -> Process {
     let mut arguments = vec!["redis.conf"];
     if plan.sentinel {
         arguments.push("--sentinel");
     }
-    Process::start(&plan.name, home, parts::program("redis-server"), arguments)
+    let program = parts::program("redis-server");
+    Process::start_in(&access.site.place, &plan.name, home, program, arguments, &[])
 }
 
 fn configuration(plan: &Plan, access: &Access, home: &Path, port: u16) -> String {
@@ -168,7 +180,9 @@ fn configuration(plan: &Plan, access: &Access, home: &Path, port: u16) -> String
     let mut set = |key: &str, value: &str| {
         let _ = writeln!(text, "{key} {value}");
     };
-    set("bind", "127.0.0.1");
+    set("bind", &access.site.address);
+    // Without a password a server talks to its own machine only.
+    set("protected-mode", "no");
     set("dir", &home.display().to_string());
     if let Some(pki) = &access.tls {
         set("port", "0");
