@@ -81,6 +81,21 @@ impl Process {
         self.child.id()
     }
 
+    /// SIGSTOP, and waits until every thread has stopped: what comes after it is not seen before SIGCONT.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        until("every thread has stopped", Duration::from_secs(5), || {
+            let stopped = |task: std::fs::DirEntry| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                // The state follows the name, which is in parentheses and may have some itself.
+                stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+            };
+            std::fs::read_dir(&tasks).ok()?.flatten().all(stopped).then_some(())
+        });
+    }
+
     /// Sends a signal to this process alone, unless it has ended.
     pub fn signal(&mut self, signal: Signal) {
         if self.exit_status().is_none() {

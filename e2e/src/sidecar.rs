@@ -239,7 +239,7 @@ impl Sidecar {
 
     /// SIGSTOP: connections stay up, nothing answers.
     pub fn stop(&mut self) {
-        self.process.signal(Signal::STOP);
+        self.process.stop();
     }
 
     /// SIGCONT.

@@ -117,8 +117,7 @@ fn a_rolling_update_under_two_thousand_clients_loses_nothing_and_tells_them_one_
     let (history, records, others) = ended(cluster, loads, "crowd");
     check(&history, &records).assert_kept();
 
-    let told: Vec<_> =
-        history.closes.iter().filter(|close| close.reason == Some(SHUTTING_DOWN)).collect();
+    let told: Vec<_> = history.closes.iter().filter(|close| close.reason == Some(SHUTTING_DOWN)).collect();
     assert!(told.len() >= 2 * CLIENTS as usize, "{} of {} were told why", told.len(), 2 * CLIENTS);
     let (busiest, spread) = spread(&told);
     println!("{} closes, at most {busiest} in a second, over {spread} seconds", told.len());

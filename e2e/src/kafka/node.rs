@@ -123,7 +123,7 @@ impl Broker {
 
     /// SIGSTOP: connections stay up, nothing answers.
     pub fn stop(&self) {
-        self.process.lock().signal(Signal::STOP);
+        self.process.lock().stop();
     }
 
     /// SIGCONT.

@@ -84,7 +84,7 @@ impl Server {
 
     /// SIGSTOP: connections stay up, nothing answers.
     pub fn stop(&self) {
-        self.process.lock().signal(Signal::STOP);
+        self.process.lock().stop();
     }
 
     /// SIGCONT.
