@@ -448,16 +448,8 @@ impl TlsStream {
     }
 
     fn send(&mut self, records: &[u8]) -> io::Result<()> {
-        let mut rest = records;
-        // Behind what waits already, if anything does.
-        while self.unsent.is_empty() && !rest.is_empty() {
-            match self.tcp.try_write(rest) {
-                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        if rest.is_empty() { Ok(()) } else { self.unsent.push(rest, &self.budget) }
+        let Self { tcp, unsent, budget, .. } = self;
+        unsent.send(records, budget, |bytes| tcp.try_write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

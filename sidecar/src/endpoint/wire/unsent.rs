@@ -18,6 +18,25 @@ impl Unsent {
         self.bytes.is_empty()
     }
 
+    /// Hands bytes to `write`, behind what waits already, and keeps what is not taken now.
+    pub(super) fn send(
+        &mut self,
+        bytes: &[u8],
+        budget: &Arc<EndpointBudget>,
+        mut write: impl FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let mut rest = bytes;
+        while self.is_empty() && !rest.is_empty() {
+            match write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if rest.is_empty() { Ok(()) } else { self.push(rest, budget) }
+    }
+
     /// Adds bytes. Fails when the budget has no room for them: the client does not read what it gets.
     pub(super) fn push(&mut self, bytes: &[u8], budget: &Arc<EndpointBudget>) -> io::Result<()> {
         let total = (self.bytes.len() + bytes.len()) as u64;

@@ -168,15 +168,8 @@ impl WebSocket {
         FRAME.with_borrow_mut(|frame| {
             frame.clear();
             frame::encode(opcode, payload, frame);
-            let mut rest = &frame[..];
-            while self.unsent.is_empty() && !rest.is_empty() {
-                match self.under.try_write(rest) {
-                    Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(error),
-                }
-            }
-            if rest.is_empty() { Ok(()) } else { self.unsent.push(rest, &self.budget) }
+            let Self { under, unsent, budget, .. } = self;
+            unsent.send(frame, budget, |bytes| under.try_write(bytes))
         })
     }
 
