@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 const NAME: &str = "authenticated";
 
 fn message(pipeline: &Value, kind: &str) -> String {
-    let conditions = pipeline["status"]["conditions"].as_array().unwrap();
-    let found = conditions.iter().find(|condition| condition["type"] == kind);
+    let mut conditions = pipeline["status"]["conditions"].as_array().into_iter().flatten();
+    let found = conditions.find(|condition| condition["type"] == kind);
     found.and_then(|condition| condition["message"].as_str()).unwrap_or_default().to_owned()
 }
 
@@ -64,7 +64,8 @@ fn a_secret_is_mounted_for_the_sidecar_alone_and_a_changed_one_rolls_no_pod() {
     let api = &ground.api;
     let operator = Operator::start(api);
     api.apply(secret("users", &sha256_line("press-1", "secret")));
-    api.apply(pipeline(&ground));
+    let pipeline = pipeline(&ground);
+    api.apply(&pipeline);
     api.wait_condition(NAME, "Ready", "True/Available");
     let deployment = api.object("deployment", NAME).unwrap();
     let spec = &deployment["spec"]["template"]["spec"];
@@ -87,7 +88,7 @@ fn a_secret_is_mounted_for_the_sidecar_alone_and_a_changed_one_rolls_no_pod() {
     // An operator that starts looks at everything once.
     assert_eq!(operator.end(), 0);
     let _operator = Operator::start(api);
-    api.apply(pipeline(&ground).set("/spec/revisionHistoryLimit", 4));
+    api.apply(pipeline.set("/spec/revisionHistoryLimit", 4));
     until("the new generation is seen", SOON, || {
         let seen = api.object("ipl", NAME)?;
         (seen["status"]["observedGeneration"] == seen["metadata"]["generation"]).then_some(())

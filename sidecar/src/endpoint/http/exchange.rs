@@ -129,8 +129,12 @@ pub(super) async fn answer(
         Ok((receipt, arrived)) => receipt.into_response(visit.acknowledge(arrived), headers),
         Err(stop) => {
             visit.refuse(&stop);
-            let goes_on = head.version >= Version::HTTP_2
-                || (!stop.close && (visit.body_read || body::skim(&mut body, &headers).await));
+            let goes_on = if head.version >= Version::HTTP_2 {
+                body::await_small(&mut body, &headers).await;
+                true
+            } else {
+                !stop.close && (visit.body_read || body::skim(&mut body, &headers).await)
+            };
             answer::refuse(stop.problem, &stop.detail, !goes_on, stop.challenge, headers)
         }
     })
