@@ -71,7 +71,8 @@ impl Connection {
     }
 
     /// Serves the client to its end. What the future holds, every idle connection holds: the connection is in it once, as
-    /// what the block captures (an `async fn` has its arguments twice), and its end is not.
+    /// what the block captures, and its end is not.
+    #[allow(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
         async move {
             let end = loop {
