@@ -121,10 +121,10 @@ fn a_rolling_update_under_two_thousand_clients_loses_nothing_and_tells_them_one_
     assert!(told.len() >= 2 * CLIENTS as usize, "{} of {} were told why", told.len(), 2 * CLIENTS);
     let (busiest, spread) = spread(&told);
     println!("{} closes, at most {busiest} in a second, over {spread} seconds", told.len());
-    // Two pods, one after the other, each with its clients over its own time.
-    let even = told.len() as f64 / f64::from(2 * CLIENT_SECONDS);
-    assert!((busiest as f64) < 4.0 * even, "{busiest} in one second, {even:.0} would be even");
-    assert!(spread >= 2 * CLIENT_SECONDS as usize * 2 / 3, "all within {spread} s");
+    // Each pod tells its clients evenly over its own time; the times of the two may be the same.
+    let even = told.len() as f64 / f64::from(CLIENT_SECONDS);
+    assert!((busiest as f64) < 2.5 * even, "{busiest} in one second, {even:.0} would be even");
+    assert!(spread >= CLIENT_SECONDS as usize * 2 / 3, "all within {spread} s");
 
     // Wills of clients that came back would be due by now.
     throughout("no Will is published", Duration::from_secs(u64::from(GRACE_SECONDS) + 3), || {

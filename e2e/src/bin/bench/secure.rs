@@ -82,7 +82,16 @@ pub(crate) fn figures(schedule: Schedule) -> Vec<Figure> {
     let rounds: Vec<_> = (0..schedule.rounds)
         .map(|number| {
             say(&format!("round {}: MQTT 3.1.1, plain and with TLS 1.3", number + 1));
-            (load(plain, false, schedule.measure_millis), load(secured, true, schedule.measure_millis))
+            let plain = || load(plain, false, schedule.measure_millis);
+            let tls = || load(secured, true, schedule.measure_millis);
+            // Neither always meets what the other one leaves to Kafka.
+            if number % 2 == 0 {
+                let plain = plain();
+                (plain, tls())
+            } else {
+                let tls = tls();
+                (plain(), tls)
+            }
         })
         .collect();
     let back: Vec<_> = (0..schedule.latency_rounds)

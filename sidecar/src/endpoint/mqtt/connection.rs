@@ -70,18 +70,23 @@ impl Connection {
         }
     }
 
-    pub(super) async fn run(mut self) {
-        let end = loop {
-            let turn = self.turn();
-            self.client.account.book(&mut self.client.entry);
-            if let Err(end) = turn {
-                break end;
-            }
-            if let Err(end) = poll_fn(|context| self.poll_event(context)).await {
-                break end;
-            }
-        };
-        self.finish(end).await;
+    /// Serves the client to its end. What the future holds, every idle connection holds: the connection is in it once, as
+    /// what the block captures, and its end is not.
+    #[allow(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
+    pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let end = loop {
+                let turn = self.turn();
+                self.client.account.book(&mut self.client.entry);
+                if let Err(end) = turn {
+                    break end;
+                }
+                if let Err(end) = poll_fn(|context| self.poll_event(context)).await {
+                    break end;
+                }
+            };
+            Box::pin(self.finish(end)).await;
+        }
     }
 
     /// Does all that can be done without waiting.
