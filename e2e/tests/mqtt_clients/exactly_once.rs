@@ -52,7 +52,7 @@ fn publish_exactly_once_through_kills(client: Client) {
 impl Client {
     /// Breaks [MQTT-3.3.1-1]: what it sends again is a new message for a server that goes by DUP.
     fn resends_without_dup(self) -> bool {
-        matches!(self, Self::Rumqttc)
+        matches!(self, Self::Rumqttc | Self::Program(Publisher::MqttJs))
     }
 }
 

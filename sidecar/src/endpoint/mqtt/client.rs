@@ -12,7 +12,7 @@ use super::end::{By, End};
 use super::entry::{Entered, Entering, Hello, enter};
 use super::exactly_once::ExactlyOnce;
 use super::inbound::{CHUNK_BYTES, Flow, Taker};
-use super::kept::{self, KeptSession, Leaving, Resumed};
+use super::kept::{KeptSession, Leaving, Resumed};
 use super::outbound::Outbound;
 use super::session::{Session, TOPIC_ALIAS_MAXIMUM, Welcome};
 use super::will::Testator;
@@ -229,7 +229,6 @@ impl Client {
             changes: exactly_once.as_mut().map(|exactly_once| exactly_once.last()).unwrap_or_default(),
             expiry,
             farewell,
-            will: will.as_ref().map(|will| kept::kept_will(&endpoint, will, &testator)),
         };
         let publish = async move {
             if let Some(will) = will {

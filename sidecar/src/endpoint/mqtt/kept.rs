@@ -185,53 +185,45 @@ pub(super) struct Leaving {
     /// For how long the session is kept from now on.
     pub(super) expiry: Duration,
     pub(super) farewell: Farewell,
-    /// Should the store have forgotten it.
-    pub(super) will: Option<KeptWill>,
 }
 
 impl Leaving {
     /// Tells the store that the client is gone.
     ///
     /// # Errors
-    /// The store is away, and is to be told later.
-    async fn once(&mut self) -> Result<(), StoreError> {
-        let Self { kept, client_id, confirmed, changes, expiry, farewell, will } = self;
-        for _ in 0..2 {
-            let write = Write { fence: kept.fence, epoch: EPOCH, confirmed: *confirmed, changes };
-            let leave = Leave { write, keep: !expiry.is_zero() };
-            match kept.store.leave(client_id, &leave, *expiry, *farewell).await {
-                Err(StoreError::Forgot) => {}
-                // Whoever has it now looks after its Will.
-                Ok(()) | Err(StoreError::Fenced | StoreError::WrongIdentity(_)) => return Ok(()),
-                Err(unavailable) => return Err(unavailable),
-            }
-            // The handshakes are dropped with what the store knew of them, as a reclaim does.
-            let Some(incarnation) = random().map(Incarnation) else { return Ok(()) };
-            match kept.reclaim(client_id, &[], incarnation, *expiry, will.clone()).await {
-                Ok(fence) => kept.refence(fence),
-                Err(StoreError::Unavailable(away)) => return Err(StoreError::Unavailable(away)),
-                Err(_) => return Ok(()),
-            }
-            (*confirmed, *changes) = (0, Vec::new());
+    /// The store does not have the session, or is away.
+    async fn tell(&self) -> Result<(), StoreError> {
+        let Self { kept, client_id, confirmed, changes, expiry, farewell } = self;
+        let write = Write { fence: kept.fence, epoch: EPOCH, confirmed: *confirmed, changes };
+        let leave = Leave { write, keep: !expiry.is_zero() };
+        match kept.store.leave(client_id, &leave, *expiry, *farewell).await {
+            // Whoever has it now looks after its Will.
+            Err(StoreError::Fenced | StoreError::WrongIdentity(_)) => Ok(()),
+            told => told,
         }
-        Ok(())
     }
 
-    /// As [`once`](Self::once); a store that is away is tried again for a while, beside everything else. The Will of a
-    /// client of which the store cannot be told is published by `publish`.
-    pub(super) async fn leave(mut self, publish: impl Future<Output = ()> + Send + 'static) {
-        if self.once().await.is_ok() {
+    /// As [`tell`](Self::tell); a store that is away is tried again for a while, beside everything else. A session that the
+    /// store does not have is gone: it forgot it, or another connection ended it by Clean Start, and nobody can tell which.
+    /// The Will of a client of which the store cannot be told is published by `publish`.
+    pub(super) async fn leave(self, publish: impl Future<Output = ()> + Send + 'static) {
+        let mut told = self.tell().await;
+        if told.is_ok() {
             return;
         }
         tokio::spawn(async move {
             for _ in 0..LEAVING.0 {
-                tokio::time::sleep(LEAVING.1).await;
-                if self.once().await.is_ok() {
-                    return;
+                match told {
+                    Ok(()) => return,
+                    Err(StoreError::Unavailable(_)) => {}
+                    Err(_) => break,
                 }
+                tokio::time::sleep(LEAVING.1).await;
+                told = self.tell().await;
             }
             self.kept.abandon(&self.client_id);
-            if self.farewell != Farewell::Discard {
+            if let Farewell::Due { wait, .. } = self.farewell {
+                tokio::time::sleep(wait).await;
                 publish.await;
             }
         });
