@@ -231,9 +231,10 @@ fn handshakes_that_no_session_keeps_end_with_their_connection() {
 
 /// A pod with a schema, which refuses what it does not allow, and where wanted keeps it as a dead letter.
 fn strict(dead_letters: Option<&str>) -> Pods<'static> {
-    Pods::one(Kafka::shared(), |pipeline: Pipeline| {
-        let schema = json!({"name": "schemas", "key": "telemetry.json"});
-        let pipeline = pipeline.set("/spec/routes/0/validation/jsonSchema/configMap", schema);
+    let schema = ("configmaps/schemas/telemetry.json", r#"{"type": "number"}"#.to_owned());
+    Pods::start(Kafka::shared(), 1, &[schema], |pipeline| {
+        let reference = json!({"name": "schemas", "key": "telemetry.json"});
+        let pipeline = pipeline.set("/spec/routes/0/validation/jsonSchema/configMap", reference);
         dead_letters.into_iter().fold(pipeline, Pipeline::dead_letter)
     })
 }
