@@ -250,21 +250,21 @@ fn sessions(edge: &Edge, families: &mut Families<'_>) -> fmt::Result {
         "Connected clients whose sessions are kept",
         mqtt.iter().map(|(labels, endpoint)| (&labels[..], endpoint.kept_sessions() as u64)),
     )?;
-    let Some(traffic) = edge.sessions().and_then(SessionStore::traffic) else { return Ok(()) };
+    let traffic = edge.sessions().and_then(SessionStore::traffic);
     families.counter(
         "session_store_commands",
         "Commands to Redis for sessions",
-        [(&[][..], traffic.commands as u64)],
+        traffic.iter().map(|traffic| (&[][..], traffic.commands as u64)),
     )?;
     families.counter(
         "session_store_round_trips",
         "Round trips to Redis in which they went",
-        [(&[][..], traffic.round_trips as u64)],
+        traffic.iter().map(|traffic| (&[][..], traffic.round_trips as u64)),
     )?;
     families.gauge(
         "session_store_connected",
         "1 while there is a connection to Redis for every session",
-        [(&[][..], u64::from(traffic.connected))],
+        traffic.iter().map(|traffic| (&[][..], u64::from(traffic.connected))),
     )
 }
 
