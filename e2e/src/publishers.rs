@@ -112,14 +112,15 @@ impl Publisher {
             Self::Mosquitto => {
                 let lines: String = (0..script.count).map(|number| script.payload(number) + "\n").collect();
                 std::fs::write(folder.path().join("lines"), lines).expect("a file for the messages");
-                let publish =
-                    r#"exec "$0" -h "$1" -p "$2" -V "$8" -t "$4" -i "mosquitto-$5" -q "$7" -c -l <lines"#;
+                let version = if script.version == Version::V5 { "mqttv5" } else { "mqttv311" };
+                let publish = format!(
+                    r#"exec "$0" -h "$1" -p "$2" -V {version} -t "$4" -i "mosquitto-$5" -q "$7" -c -l <lines"#
+                );
                 let program = parts::program("mosquitto_pub").display().to_string();
-                (parts::program("sh"), vec!["-c".to_owned(), publish.to_owned(), program], None)
+                (parts::program("sh"), vec!["-c".to_owned(), publish, program], None)
             }
         };
-        let protocol = if script.version == Version::V5 { "mqttv5" } else { "mqttv311" };
-        let arguments = before.into_iter().chain(arguments).chain([protocol.to_owned()]);
+        let arguments = before.into_iter().chain(arguments);
         let environment = environment.as_deref().map(|modules| ("NODE_PATH", modules));
         let process =
             Process::start_with("publisher", folder.path(), command, arguments, environment.as_slice());
