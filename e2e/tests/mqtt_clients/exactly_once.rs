@@ -9,7 +9,7 @@ use penstock_e2e::until::until;
 use super::{BOTH, Client, Site};
 
 /// How many messages each client publishes in each version, unless `PENSTOCK_QOS2_MESSAGES` says otherwise.
-const MESSAGES: u64 = 5_000;
+const MESSAGES: u64 = 2_000;
 /// How long a message may take at the slowest.
 const EACH: Duration = Duration::from_millis(5);
 
@@ -52,7 +52,7 @@ fn publish_exactly_once_through_kills(client: Client) {
 impl Client {
     /// Breaks [MQTT-3.3.1-1]: what it sends again is a new message for a server that goes by DUP.
     fn resends_without_dup(self) -> bool {
-        matches!(self, Self::Rumqttc | Self::Program(Publisher::MqttJs))
+        matches!(self, Self::Program(Publisher::MqttJs))
     }
 }
 
@@ -62,21 +62,11 @@ fn paho_for_python_publishes_exactly_once_through_two_deaths_of_the_edge() {
 }
 
 #[test]
-fn paho_for_java_publishes_exactly_once_through_two_deaths_of_the_edge() {
-    publish_exactly_once_through_kills(Client::Program(Publisher::PahoJava));
-}
-
-#[test]
 fn mosquitto_pub_publishes_exactly_once_through_two_deaths_of_the_edge() {
     publish_exactly_once_through_kills(Client::Program(Publisher::Mosquitto));
 }
 
 #[test]
-fn mqtt_js_publishes_exactly_once_through_two_deaths_of_the_edge() {
+fn mqtt_js_loses_nothing_at_qos_2_through_two_deaths_of_the_edge() {
     publish_exactly_once_through_kills(Client::Program(Publisher::MqttJs));
-}
-
-#[test]
-fn rumqttc_loses_nothing_at_qos_2_through_two_deaths_of_the_edge() {
-    publish_exactly_once_through_kills(Client::Rumqttc);
 }
