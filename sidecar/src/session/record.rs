@@ -1,6 +1,6 @@
 //! What a store keeps of one session, and all that may be done to it.
 //!
-//! Pure, and run by the model checker; no endpoint uses it yet. A store holds a record or none for each client
+//! Pure, and run by the model checker. A store holds a record or none for each client
 //! identifier; every operation is atomic.
 //!
 //! Two rules carry the rest. Only the owner writes: it shows its [`Fence`], and a takeover sets a new one. And a store

@@ -123,6 +123,9 @@ impl Connection {
                 return Err(End::told(Reason::ServerShuttingDown, "the pod is ending").by(By::Pod));
             }
             self.outbound.rest();
+            if let Some(exactly_once) = &mut self.client.exactly_once {
+                exactly_once.rest(self.client.endpoint.intake.budget());
+            }
         }
         let now = Instant::now();
         match self.deadlines().into_iter().flatten().find(|(deadline, _)| *deadline <= now) {

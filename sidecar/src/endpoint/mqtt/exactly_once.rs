@@ -123,6 +123,12 @@ impl ExactlyOnce {
         }
     }
 
+    /// Gives back what handshakes took that are over.
+    pub(super) fn rest(&mut self, budget: &Arc<EndpointBudget>) {
+        // Less is always to be had.
+        let _ = self.settle(budget, 0);
+    }
+
     /// A PUBLISH at QoS 2.
     pub(super) fn arrived(&mut self, packet_id: u16, dup: bool, digest: Digest) -> (Mark, bool) {
         match self.handshakes.publish(packet_id, dup, digest) {
@@ -165,8 +171,7 @@ impl ExactlyOnce {
         if self.waiting.is_empty() {
             self.waiting = VecDeque::new();
         }
-        // Less is always to be had.
-        let _ = self.settle(budget, 0);
+        self.rest(budget);
         Some(match (permit, mark) {
             (Some((ticket, Permit::Now(number))), _) => Next::Admit(waiting, Some((ticket, number))),
             (Some(_), _) => Next::Replaced(waiting),
