@@ -119,19 +119,25 @@ pub(crate) struct Bench {
     folder: TempDir,
 }
 
+/// Kafka with a topic `bench`, for a load that never ends.
+pub(crate) fn kafka() -> Kafka {
+    let kafka = Kafka::single()
+        .steady()
+        // A run writes gigabytes; what is a minute old is of no use.
+        .set("log.segment.bytes", 64 << 20)
+        .set("log.retention.bytes", 128 << 20)
+        .set("log.retention.check.interval.ms", 5_000)
+        .set("log.segment.delete.delay.ms", 1_000)
+        .start();
+    kafka.create(&TopicSpec::new("bench", PARTITIONS));
+    kafka
+}
+
 impl Bench {
     /// Starts everything and warms it up.
     pub(crate) fn start(schedule: Schedule) -> Self {
         say("starting Kafka");
-        let kafka = Kafka::single()
-            .steady()
-            // A run writes gigabytes; what is a minute old is of no use.
-            .set("log.segment.bytes", 64 << 20)
-            .set("log.retention.bytes", 128 << 20)
-            .set("log.retention.check.interval.ms", 5_000)
-            .set("log.segment.delete.delay.ms", 1_000)
-            .start();
-        kafka.create(&TopicSpec::new("bench", PARTITIONS));
+        let kafka = kafka();
         let folder = penstock_e2e::folder::fresh("bench-");
         let edge = edge::config(&kafka, "bench");
         let config = folder.path().join("edge.json");

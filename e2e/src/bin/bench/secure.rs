@@ -3,8 +3,6 @@
 use std::path::Path;
 
 use penstock_crds::edge::{ClientAuth, ReferencePath, TlsConfig, TlsVersion};
-use penstock_e2e::Kafka;
-use penstock_e2e::kafka::TopicSpec;
 use penstock_e2e::pki::Authority;
 
 use crate::figures::{Figure, Mark};
@@ -12,7 +10,7 @@ use crate::measured::Measured;
 use crate::reconnect::Reconnects;
 use crate::rounds::{Schedule, say};
 use crate::servers::Server;
-use crate::{edge, worker};
+use crate::{edge, rounds, worker};
 
 const CONNECTIONS: usize = 64;
 const WINDOW: usize = 32;
@@ -21,14 +19,7 @@ const RECONNECTS: usize = 5_000;
 /// Measures them on a sidecar of their own. The same load, with writes of the same size, plain and with TLS 1.3.
 pub(crate) fn figures(schedule: Schedule) -> Vec<Figure> {
     say("TLS: starting Kafka and the sidecar");
-    let kafka = Kafka::single()
-        .steady()
-        .set("log.segment.bytes", 64 << 20)
-        .set("log.retention.bytes", 128 << 20)
-        .set("log.retention.check.interval.ms", 5_000)
-        .set("log.segment.delete.delay.ms", 1_000)
-        .start();
-    kafka.create(&TopicSpec::new("bench", 6));
+    let kafka = rounds::kafka();
     let authority = Authority::fresh();
     authority.issue("server", "/CN=server", &["DNS:localhost", "IP:127.0.0.1"]);
     let mut config = edge::config(&kafka, "bench");

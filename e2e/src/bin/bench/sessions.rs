@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use penstock_crds::edge::{
     EdgeConfig, ProtocolConfig, RedisConfig, RedisServersConfig, RedisUser, SessionsConfig,
 };
-use penstock_e2e::kafka::TopicSpec;
 use penstock_e2e::{Kafka, Redis, ports};
 use tempfile::TempDir;
 
@@ -17,7 +16,7 @@ use crate::measured::Measured;
 use crate::rounds::{IDLE, Schedule, say, words};
 use crate::servers::Server;
 use crate::takeover::Takeovers;
-use crate::{edge, worker};
+use crate::{edge, rounds, worker};
 
 const CONNECTIONS: usize = 64;
 const WINDOW: usize = 32;
@@ -77,14 +76,7 @@ pub(crate) fn figures(schedule: Schedule) -> Vec<Figure> {
 impl Bench {
     fn start(schedule: Schedule) -> Self {
         say("sessions: starting Kafka, Redis and the sidecar");
-        let kafka = Kafka::single()
-            .steady()
-            .set("log.segment.bytes", 64 << 20)
-            .set("log.retention.bytes", 128 << 20)
-            .set("log.retention.check.interval.ms", 5_000)
-            .set("log.segment.delete.delay.ms", 1_000)
-            .start();
-        kafka.create(&TopicSpec::new("bench", 6));
+        let kafka = rounds::kafka();
         let redis = Redis::standalone().start();
         let edge = kept(edge::config(&kafka, "bench"), &redis);
         let folder = penstock_e2e::folder::fresh("bench-");

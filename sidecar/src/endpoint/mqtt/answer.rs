@@ -18,7 +18,7 @@ use crate::store::Outcome;
 use crate::store::kafka::Return;
 
 /// What is said of a message.
-enum Said {
+enum Reply {
     /// Something that is in the outbound buffer now.
     Answer(Ending),
     /// Nothing: nobody waits for an answer any more.
@@ -42,35 +42,31 @@ impl Client {
         lane.drain(|slot, outcome| {
             let back = &slot.back;
             let encoder = Encoder::new(version, outbound.buffer());
-            let said = match (back.tag, Ticket::from_bits(back.ticket), &mut *exactly_once) {
-                (0, ..) => Said::Nothing(at_qos_0(back, outcome)),
-                (_, Some(ticket), Some(exactly_once)) => {
-                    at_qos_2(exactly_once, ticket, back, outcome, version, encoder, room)
-                }
-                _ => at_qos_1(back, outcome, version, encoder, room),
+            let reply = if back.tag == 0 {
+                at_qos_0(back, outcome)
+            } else {
+                let handshake = exactly_once.as_deref_mut().zip(Ticket::from_bits(back.ticket));
+                above_qos_0(handshake, back, outcome, version, encoder, room)
             };
             // At QoS 2 PUBCOMP is the last answer, or what is said later.
-            let is_last = match said {
-                Said::Answer(_) => back.ticket == 0,
-                Said::Nothing(_) => back.tag != 0,
-                Said::Close(..) | Said::Later => false,
+            let is_last = match &reply {
+                Reply::Answer(_) => back.ticket == 0,
+                Reply::Nothing(_) => back.tag != 0,
+                Reply::Close(..) | Reply::Later => false,
             };
             *unacknowledged = unacknowledged.saturating_sub(usize::from(is_last));
-            match said {
-                Said::Answer(ending) => outbound.answers(ending, back.arrived),
-                Said::Nothing(ending) => {
+            match reply {
+                Reply::Answer(ending) => outbound.answers(ending, back.arrived),
+                Reply::Nothing(ending) => {
                     entry.leave(1);
                     entry.end(ending, 1);
                 }
-                Said::Close(ending, why) => {
+                Reply::Close(ending, why) => {
                     entry.leave(1);
                     entry.end(ending, 1);
                     end = Some(why);
                 }
-                Said::Later => return ControlFlow::Break(()),
-            }
-            if let (Outcome::Transient(cause), None) = (outcome, &end) {
-                end = Some(End::transient(cause.detail()));
+                Reply::Later => return ControlFlow::Break(()),
             }
             if end.is_some() || outbound.is_full() {
                 ControlFlow::Break(())
@@ -183,66 +179,48 @@ fn positive(back: &Return) -> Ending {
 }
 
 /// Nobody waits for an answer, so it ends here.
-fn at_qos_0(back: &Return, outcome: Outcome) -> Ending {
-    if matches!(outcome, Outcome::Persisted(_)) { positive(back) } else { Ending::Dropped }
-}
-
-fn at_qos_1(
-    back: &Return,
-    outcome: Outcome,
-    version: Version,
-    mut encoder: Encoder<'_>,
-    room: usize,
-) -> Said {
-    match (outcome, version) {
-        (Outcome::Persisted(receipt), _) => {
-            encoder.stored(Acknowledgement::PubAck, back.tag, &back.id, &receipt, room);
-            Said::Answer(positive(back))
-        }
-        (Outcome::Refused, Version::V5) => {
-            encoder.refused(Acknowledgement::PubAck, back.tag, back.refusal);
-            Said::Answer(Ending::Refused)
-        }
-        _ => without_words(outcome),
-    }
-}
-
-fn at_qos_2(
-    exactly_once: &mut ExactlyOnce,
-    ticket: Ticket,
-    back: &Return,
-    outcome: Outcome,
-    version: Version,
-    mut encoder: Encoder<'_>,
-    room: usize,
-) -> Said {
-    match (outcome, version) {
-        (Outcome::Persisted(receipt), _) => {
-            if !exactly_once.persisted(back.tag, ticket, receipt) {
-                return Said::Nothing(Ending::Abandoned);
-            }
-            encoder.stored(Acknowledgement::PubRec, back.tag, &back.id, &receipt, room);
-            Said::Answer(positive(back))
-        }
-        (Outcome::Refused, Version::V5) => {
-            if exactly_once.refused(back.tag, ticket, back.refusal, back.arrived) {
-                Said::Later
-            } else {
-                Said::Nothing(Ending::Abandoned)
-            }
-        }
-        _ => without_words(outcome),
-    }
-}
-
-/// What 3.1.1 has no code for, and what only the end of the connection can say.
-fn without_words(outcome: Outcome) -> Said {
+fn at_qos_0(back: &Return, outcome: Outcome) -> Reply {
     match outcome {
-        Outcome::Transient(cause) => Said::Close(Ending::Abandoned, End::transient(cause.detail())),
-        Outcome::Refused | Outcome::Persisted(_) => Said::Close(
-            Ending::Refused,
-            End::silent("a message was refused, which 3.1.1 can only say by closing"),
-        ),
+        Outcome::Persisted(_) => Reply::Nothing(positive(back)),
+        Outcome::Refused => Reply::Nothing(Ending::Dropped),
+        Outcome::Transient(cause) => Reply::Close(Ending::Dropped, End::transient(cause.detail())),
+    }
+}
+
+/// `handshake` is there at QoS 2.
+fn above_qos_0(
+    handshake: Option<(&mut ExactlyOnce, Ticket)>,
+    back: &Return,
+    outcome: Outcome,
+    version: Version,
+    mut encoder: Encoder<'_>,
+    room: usize,
+) -> Reply {
+    match (outcome, version, handshake) {
+        (Outcome::Persisted(receipt), _, handshake) => {
+            let mut packet = Acknowledgement::PubAck;
+            if let Some((exactly_once, ticket)) = handshake {
+                packet = Acknowledgement::PubRec;
+                if !exactly_once.persisted(back.tag, ticket, receipt) {
+                    return Reply::Nothing(Ending::Abandoned);
+                }
+            }
+            encoder.stored(packet, back.tag, &back.id, &receipt, room);
+            Reply::Answer(positive(back))
+        }
+        (Outcome::Refused, Version::V5, Some((exactly_once, ticket))) => {
+            let is_due = exactly_once.refused(back.tag, ticket, back.refusal, back.arrived);
+            if is_due { Reply::Later } else { Reply::Nothing(Ending::Abandoned) }
+        }
+        (Outcome::Refused, Version::V5, None) => {
+            encoder.refused(Acknowledgement::PubAck, back.tag, back.refusal);
+            Reply::Answer(Ending::Refused)
+        }
+        (Outcome::Refused, Version::V3, _) => {
+            let what = "a message was refused, which 3.1.1 can only say by closing";
+            Reply::Close(Ending::Refused, End::silent(what))
+        }
+        (Outcome::Transient(cause), ..) => Reply::Close(Ending::Abandoned, End::transient(cause.detail())),
     }
 }
 

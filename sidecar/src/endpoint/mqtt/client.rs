@@ -139,16 +139,12 @@ impl Client {
         let Entered { hello, seat, resumed } = entered;
         let Hello { session, assigned_client_id, asked_expiry_seconds, kept, identity, .. } = hello;
         let present = resumed.as_ref().is_some_and(|resumed| resumed.present);
-        let mut room = true;
-        if let Some(Resumed { kept, mut exactly_once, .. }) = resumed {
-            room = exactly_once.make_room(self.endpoint.intake.budget(), 0);
-            (self.kept_session, self.exactly_once) = (Some(Box::new(kept)), Some(exactly_once));
-        }
-        let session = self.session.insert(session);
         self.identity = identity;
-        self.seat = Some(seat);
         self.kept = Some(kept);
-        if !room {
+        self.adopt(session, seat, resumed);
+        let Self { session: Some(session), exactly_once, .. } = self else { return Ok(()) };
+        let budget = self.endpoint.intake.budget();
+        if !exactly_once.as_mut().is_none_or(|exactly_once| exactly_once.make_room(budget, 0)) {
             return Err(refuse(session.version, Reason::ServerBusy, outbound));
         }
         let config = &self.endpoint.config;
@@ -172,20 +168,22 @@ impl Client {
         Err(End::silent("CONNACK is larger than the client takes").by(By::Client))
     }
 
+    /// Takes a session as this connection's.
+    fn adopt(&mut self, session: Box<Session>, seat: Seat, resumed: Option<Resumed>) -> &mut Session {
+        if let Some(Resumed { kept, exactly_once, .. }) = resumed {
+            (self.kept_session, self.exactly_once) = (Some(Box::new(kept)), Some(exactly_once));
+        }
+        self.seat = Some(seat);
+        self.session.insert(session)
+    }
+
     /// Sees an entry through whose client has gone meanwhile: the session may be this pod's by now.
     pub(super) async fn end_entry(&mut self) {
         let Some((_, entering)) = self.entering.take() else { return };
         if let Ok(Ok(Entered { hello, seat, resumed })) = tokio::time::timeout(ENTRY_TIMEOUT, entering).await
         {
-            self.seat = Some(seat);
-            self.session = Some(hello.session);
-            if let Some(Resumed { kept, exactly_once, .. }) = resumed {
-                (self.kept_session, self.exactly_once) = (Some(Box::new(kept)), Some(exactly_once));
-            }
             // It was told nothing, so nothing is to be told of it.
-            if let Some(session) = &mut self.session {
-                session.will = None;
-            }
+            self.adopt(hello.session, seat, resumed).will = None;
         }
     }
 

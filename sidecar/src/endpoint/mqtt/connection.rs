@@ -136,13 +136,14 @@ impl Connection {
 
     /// Takes what has waited for the session store. Whether more may be read.
     fn go_on(&mut self) -> Result<bool, End> {
-        let now = Instant::now();
-        if self.client.go_on(now)? == Flow::Full {
-            self.full.get_or_insert((now, None));
-            return Ok(false);
-        }
-        if self.client.last_taken {
-            self.reading = false;
+        // Most connections have nothing that waits, and need no clock for it.
+        if self.client.exactly_once.is_some() {
+            let now = Instant::now();
+            if self.client.go_on(now)? == Flow::Full {
+                self.full.get_or_insert((now, None));
+                return Ok(false);
+            }
+            self.reading &= !self.client.last_taken;
         }
         // What waits in the buffer of a connection that reads no more is not waited for.
         if !self.reading {

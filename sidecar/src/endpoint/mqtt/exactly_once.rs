@@ -59,6 +59,13 @@ pub(super) struct Waiting {
     pub(super) arrived: Instant,
 }
 
+impl Waiting {
+    /// What it takes of the budget.
+    fn bytes(&self) -> u64 {
+        WAITING_BYTES + self.packet.len() as u64
+    }
+}
+
 /// What a PUBLISH is to the handshakes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mark {
@@ -140,7 +147,7 @@ impl ExactlyOnce {
 
     /// Has a packet wait for its turn; [`make_room`](Self::make_room) has found its place.
     pub(super) fn wait(&mut self, waiting: Waiting) {
-        self.waiting_bytes += WAITING_BYTES + waiting.packet.len() as u64;
+        self.waiting_bytes += waiting.bytes();
         self.waiting.push_back(waiting);
     }
 
@@ -167,7 +174,7 @@ impl ExactlyOnce {
             return None;
         }
         let waiting = self.waiting.pop_front()?;
-        self.waiting_bytes -= WAITING_BYTES + waiting.packet.len() as u64;
+        self.waiting_bytes -= waiting.bytes();
         if self.waiting.is_empty() {
             self.waiting = VecDeque::new();
         }
@@ -183,7 +190,7 @@ impl ExactlyOnce {
     /// Puts back what [`next`](Self::next) gave and there is no room for now. False if there is not even room to wait.
     #[must_use]
     pub(super) fn put_back(&mut self, budget: &Arc<EndpointBudget>, waiting: Waiting) -> bool {
-        self.waiting_bytes += WAITING_BYTES + waiting.packet.len() as u64;
+        self.waiting_bytes += waiting.bytes();
         self.waiting.push_front(waiting);
         self.settle(budget, 0)
     }
