@@ -19,7 +19,7 @@ pub enum Publisher {
     PahoPython,
     /// Eclipse Paho for Java: the v3 client for 3.1.1, the v5 client for 5.
     PahoJava,
-    /// mosquitto_pub, which sends the lines of a file.
+    /// mosquitto_pub, which sends the lines of a file. It leaves when an MQTT 5 server sends it away.
     Mosquitto,
     /// mqtt.js.
     MqttJs,
@@ -49,7 +49,7 @@ pub struct Publishing {
     script: Script,
     process: Process,
     publisher: Publisher,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Script {
@@ -114,7 +114,7 @@ impl Publisher {
                 std::fs::write(folder.path().join("lines"), lines).expect("a file for the messages");
                 let version = if script.version == Version::V5 { "mqttv5" } else { "mqttv311" };
                 let publish = format!(
-                    r#"exec "$0" -h "$1" -p "$2" -V {version} -t "$4" -i "mosquitto-$5" -q "$7" -c -l <lines"#
+                    r#"exec "$0" -d -h "$1" -p "$2" -V {version} -t "$4" -i "mosquitto-$5" -q "$7" -c -l <lines 2>warnings"#
                 );
                 let program = parts::program("mosquitto_pub").display().to_string();
                 (parts::program("sh"), vec!["-c".to_owned(), publish, program], None)
@@ -124,7 +124,7 @@ impl Publisher {
         let environment = environment.as_deref().map(|modules| ("NODE_PATH", modules));
         let process =
             Process::start_with("publisher", folder.path(), command, arguments, environment.as_slice());
-        Publishing { script, process, publisher: self, _folder: folder }
+        Publishing { script, process, publisher: self, folder }
     }
 }
 
@@ -138,11 +138,14 @@ impl Publishing {
     pub fn finish(mut self, restarts: u32, deadline: Duration) -> History {
         let code = self.process.wait_exit_code(deadline);
         assert_eq!(code, 0, "{:?}\n{}", self.publisher, self.process.log_tail());
-        if self.publisher == Publisher::Mosquitto {
-            // It ends well when every message has been acknowledged, and says nothing of each.
-            return self.script.history((0..self.script.count).map(|number| (number, None)), 1 + restarts);
-        }
         let log = self.process.log();
+        if self.publisher == Publisher::Mosquitto {
+            let warnings = std::fs::read_to_string(self.folder.path().join("warnings")).expect("a file");
+            // What a handshake gets that is over already, and is ended again.
+            let refused = |line: &&str| !line.ends_with("failed: Packet Identifier not found.");
+            assert_eq!(warnings.lines().find(refused), None, "a message was refused");
+            return self.script.history(mosquitto_answers(&log, self.script.qos), 1 + restarts);
+        }
         let line = log.lines().rev().find(|line| line.starts_with('{'));
         let answers: Value =
             serde_json::from_str(line.unwrap_or_else(|| panic!("no answers in {log}"))).expect("JSON");
@@ -154,6 +157,29 @@ impl Publishing {
         });
         self.script.history(numbers, connects.max(1 + restarts))
     }
+}
+
+/// The messages that mosquitto_pub was told to be kept, by its own log: it ends with code 0 also with fewer.
+fn mosquitto_answers(log: &str, qos: u8) -> impl Iterator<Item = (u64, Option<Receipt>)> {
+    // A PUBREC is shown without its reason code: a refusal has a warning beside it.
+    let packet = if qos == 2 { " received PUBREC (Mid: " } else { " received PUBACK (Mid: " };
+    let mut last = 0;
+    log.lines().filter_map(move |line| {
+        let (_, rest) = line.split_once(packet)?;
+        let digits = rest.split_once(|next: char| !next.is_ascii_digit())?.0;
+        last = nearest(last, digits.parse().ok()?);
+        Some((last, None))
+    })
+}
+
+/// The number of the message with a packet identifier, of those from 1 to 65,535 and around, that is nearest to another.
+fn nearest(number: u64, packet_id: u64) -> u64 {
+    const ROUND: u64 = 65_535;
+    let in_this_round = number - number % ROUND + packet_id - 1;
+    let others = [in_this_round.checked_add(ROUND), in_this_round.checked_sub(ROUND)];
+    others.into_iter().flatten().fold(in_this_round, |nearest, other| {
+        if other.abs_diff(number) < nearest.abs_diff(number) { other } else { nearest }
+    })
 }
 
 fn receipt(answer: &Value) -> Option<Receipt> {

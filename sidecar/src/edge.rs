@@ -24,6 +24,10 @@ use crate::session::redis::LinkError;
 use crate::session::store::{Pod, SessionStore};
 use crate::store::kafka::{KafkaStore, StartError, Threads};
 
+/// How long clients that are early wait for the first word of Kafka: after the restart of a pod they are all there within
+/// milliseconds, and would be told to come back later although nothing is wrong.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
 /// Why a sidecar cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
@@ -119,6 +123,7 @@ impl Edge {
     fn accept(self: &Arc<Self>, index: usize, listener: TcpListener) {
         let edge = Arc::clone(self);
         tokio::spawn(async move {
+            edge.store.first_look(FIRST_LOOK).await;
             if let Some(endpoint) = edge.endpoints.get(index) {
                 endpoint.serve(listener, edge.stop_accepting[endpoint.reach() as usize].clone()).await;
             }

@@ -27,6 +27,7 @@ impl KafkaStore {
     pub(super) fn look_at_topics(&self, wake: &mpsc::Receiver<()>) {
         loop {
             let all_well = self.look_once();
+            self.looked.send_replace(true);
             if all_well {
                 self.health.seen();
             }

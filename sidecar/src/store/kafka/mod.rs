@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use penstock_crds::edge::EdgeConfig;
+use tokio::sync::watch;
 
 pub use health::Health;
 pub use settings::{BATCH_BYTES, SettingsError, producer as producer_settings};
@@ -89,6 +90,8 @@ pub struct KafkaStore {
     ending: AtomicBool,
     /// Wakes the topic thread: to look at once, or to end.
     look: mpsc::SyncSender<()>,
+    /// Whether the topics have been looked at, with whatever result.
+    looked: watch::Sender<bool>,
 }
 
 /// Tells the store what the client's callbacks say.
@@ -120,6 +123,7 @@ impl KafkaStore {
             producers_made: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
             look,
+            looked: watch::Sender::new(false),
             config,
         });
         let first = store.make_producer(settings::BATCH_BYTES)?;
@@ -157,6 +161,13 @@ impl KafkaStore {
     #[must_use]
     pub fn topics(&self) -> &[Topic] {
         &self.topics
+    }
+
+    /// Waits until the topics have been looked at, with whatever result; at most `patience`.
+    pub async fn first_look(&self, patience: Duration) {
+        let mut looked = self.looked.subscribe();
+        // Without a result in time, whoever asks goes on as with a bad one.
+        let _ = tokio::time::timeout(patience, looked.wait_for(|looked| *looked)).await;
     }
 
     /// How Kafka has been doing.
