@@ -339,6 +339,9 @@ pub struct MqttConfig {
     pub maximum_qos: u8,
     /// Receive Maximum (MQTT 5 §3.2.2.3.3); for 3.1.1 the number in flight at which reading stops.
     pub receive_maximum: u16,
+    /// Topic Alias Maximum (MQTT 5 §3.2.2.3.8).
+    #[serde(default = "topic_alias_maximum", skip_serializing_if = "is_topic_alias_maximum")]
+    pub topic_alias_maximum: u16,
     /// Seconds for which the session of a client that is away is kept at most; 0 keeps none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub session_expiry_seconds: u32,
@@ -348,6 +351,17 @@ pub struct MqttConfig {
     /// Path of MQTT over WebSocket; absent means MQTT over TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web_socket_path: Option<String>,
+}
+
+/// [`MqttConfig::topic_alias_maximum`] of a pipeline that says nothing of it.
+pub const TOPIC_ALIAS_MAXIMUM: u16 = 32;
+
+fn topic_alias_maximum() -> u16 {
+    TOPIC_ALIAS_MAXIMUM
+}
+
+fn is_topic_alias_maximum(aliases: &u16) -> bool {
+    *aliases == TOPIC_ALIAS_MAXIMUM
 }
 
 /// [`MqttConfig::will_grace_seconds`] of a pipeline that says nothing of it.

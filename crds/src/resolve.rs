@@ -6,7 +6,8 @@ use crate::edge::{
     AuthenticationConfig, AuthenticationMethodConfig, ClientAuth, Compression, DeliveryConfig, DrainConfig,
     EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig, JwtConfig, KafkaAuthentication,
     KafkaCertificate, KafkaConfig, KafkaTls, LimitsConfig, MqttConfig, PipelineName, ProtocolConfig,
-    ProxyProtocolConfig, RouteConfig, SourceConfig, TlsConfig, TlsVersion, TopicConfig, WILL_GRACE_SECONDS,
+    ProxyProtocolConfig, RouteConfig, SourceConfig, TOPIC_ALIAS_MAXIMUM, TlsConfig, TlsVersion, TopicConfig,
+    WILL_GRACE_SECONDS,
 };
 use crate::pipeline::{
     AuthenticationMethod, EndpointAuthentication, EndpointSpec, EndpointTls, ExposureType, IngestPipeline,
@@ -125,6 +126,7 @@ fn endpoint(endpoint: &EndpointSpec, pod: i64) -> Result<EndpointConfig, Problem
                 None | Some(Qos::ExactlyOnce) => 2,
             },
             receive_maximum: bounded(mqtt.receive_maximum.unwrap_or(1_024)),
+            topic_alias_maximum: mqtt.topic_alias_maximum.map_or(TOPIC_ALIAS_MAXIMUM, bounded),
             session_expiry_seconds: bounded(mqtt.session_expiry_seconds.unwrap_or(0)),
             will_grace_seconds: mqtt.will_grace_seconds.map_or(WILL_GRACE_SECONDS, bounded),
             web_socket_path: mqtt

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use penstock_crds::edge::WILL_GRACE_SECONDS;
+use penstock_crds::edge::{TOPIC_ALIAS_MAXIMUM, WILL_GRACE_SECONDS};
 use penstock_crds::{manifest, resolve, schema, standalone};
 use serde_json::{Value, json};
 
@@ -48,6 +48,7 @@ fn defaults_are_those_that_the_fields_tell() {
         assert_eq!(value, told(field), "{field}");
     }
     assert_eq!(config["endpoints"][0]["protocol"]["mqtt"]["maximumQos"], 2);
+    assert_eq!(told("spec.endpoints[].mqtt.topicAliasMaximum"), TOPIC_ALIAS_MAXIMUM.to_string());
     assert_eq!(config["endpoints"][0]["loopback"], false);
     assert_eq!(config["topics"][0], json!({"name": "telemetry", "topicName": "telemetry"}));
     assert_eq!(config["pipeline"], json!({"namespace": "default", "name": "smallest"}));

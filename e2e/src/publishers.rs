@@ -149,6 +149,15 @@ impl Publishing {
         let line = log.lines().rev().find(|line| line.starts_with('{'));
         let answers: Value =
             serde_json::from_str(line.unwrap_or_else(|| panic!("no answers in {log}"))).expect("JSON");
+        let none = Vec::new();
+        let failed = answers["failed"].as_array().unwrap_or(&none);
+        assert!(
+            failed.is_empty(),
+            "{:?}: {} messages failed, the first: {}",
+            self.publisher,
+            failed.len(),
+            failed[0]
+        );
         let connects = answers["connects"].as_u64().expect("a number of connections") as u32;
         let acknowledged = answers["acknowledged"].as_array().expect("a list");
         let numbers = acknowledged.iter().map(|answer| {

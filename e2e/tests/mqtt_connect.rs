@@ -10,6 +10,7 @@ use penstock_e2e::{Kafka, Pipeline, Sidecar};
 
 const MAXIMUM_QOS: u8 = 0x24;
 const RECEIVE_MAXIMUM: u8 = 0x21;
+const TOPIC_ALIAS_MAXIMUM: u8 = 0x22;
 const MAXIMUM_PACKET_SIZE: u8 = 0x27;
 const SESSION_EXPIRY: u8 = 0x11;
 const ASSIGNED_CLIENT_ID: u8 = 0x12;
@@ -30,8 +31,11 @@ fn disconnect_reason(raw: &mut Raw) -> Option<u8> {
 
 #[test]
 fn connack_5_tells_what_is_served() {
-    let (sidecar, _) =
-        sidecar("connack", |pipeline| pipeline.set("/spec/endpoints/0/mqtt/receiveMaximum", 77));
+    let (sidecar, _) = sidecar("connack", |pipeline| {
+        pipeline
+            .set("/spec/endpoints/0/mqtt/receiveMaximum", 77)
+            .set("/spec/endpoints/0/mqtt/topicAliasMaximum", 3)
+    });
     let mut connect = Connect::new(Version::V5, "");
     connect.properties = [&[SESSION_EXPIRY][..], &3600_u32.to_be_bytes()].concat();
     connect.clean = false;
@@ -41,6 +45,7 @@ fn connack_5_tells_what_is_served() {
     };
     assert_eq!(properties.number(MAXIMUM_QOS), Some(1));
     assert_eq!(properties.number(RECEIVE_MAXIMUM), Some(77));
+    assert_eq!(properties.number(TOPIC_ALIAS_MAXIMUM), Some(3));
     assert!(properties.number(MAXIMUM_PACKET_SIZE).unwrap() >= 65_536);
     assert_eq!(
         properties.number(SESSION_EXPIRY),

@@ -81,6 +81,11 @@ pub struct Mqtt {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
     pub receive_maximum: Option<i32>,
+    /// How many topic aliases a client of MQTT 5 may use in a connection (Topic Alias Maximum); 0 forbids them, which
+    /// helps clients that repeat a message with the alias of an earlier connection. Default: 32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 256))]
+    pub topic_alias_maximum: Option<i32>,
     /// Longest time for which the session of a client that is away is kept; 0 keeps none. Where it is kept, sessions
     /// says. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]

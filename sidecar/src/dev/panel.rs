@@ -169,6 +169,7 @@ mod tests {
                     ProtocolConfig::Mqtt(MqttConfig {
                         maximum_qos: 1,
                         receive_maximum: 1,
+                        topic_alias_maximum: 32,
                         session_expiry_seconds: 0,
                         will_grace_seconds: 30,
                         web_socket_path: None,

@@ -14,7 +14,7 @@ use super::exactly_once::ExactlyOnce;
 use super::inbound::{CHUNK_BYTES, Flow, Taker};
 use super::kept::{KeptSession, Leaving, Resumed};
 use super::outbound::Outbound;
-use super::session::{Session, TOPIC_ALIAS_MAXIMUM, Welcome};
+use super::session::{Session, Welcome};
 use super::will::Testator;
 use crate::auth::{CertificateNames, Credentials, Identity, Proof};
 use crate::budget::Reservation;
@@ -152,7 +152,7 @@ impl Client {
             maximum_qos: config.maximum_qos,
             receive_maximum: config.receive_maximum,
             maximum_packet_size: self.endpoint.limits.max_message_bytes,
-            topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
+            topic_alias_maximum: config.topic_alias_maximum,
             session_present: present,
             session_expiry_seconds: (session.expiry_seconds != asked_expiry_seconds)
                 .then_some(session.expiry_seconds),

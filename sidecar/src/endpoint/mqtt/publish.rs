@@ -81,9 +81,10 @@ impl Client {
         }
         let version = session.version;
         let said = Said::of(publish.properties);
+        let aliases = endpoint.config.topic_alias_maximum;
         let kept = &mut self.kept;
         let (topic, client_id) =
-            session.topic(publish.topic, said.alias, |bytes| Self::keep_more(kept, bytes))?;
+            session.topic(publish.topic, said.alias, aliases, |bytes| Self::keep_more(kept, bytes))?;
         let sender = Sender { client_id, source: &self.source, identity: self.identity.as_deref() };
         let submission = Submission { publish, topic, sender, number: None, came, arrived: now };
         let submitted = submission.submit(&endpoint.intake, self.key, lane, version, now);
@@ -125,8 +126,10 @@ impl Client {
             return Ok(Flow::Full);
         }
         let said = Said::of(publish.properties);
+        let aliases = self.endpoint.config.topic_alias_maximum;
         let kept = &mut self.kept;
-        let (topic, _) = session.topic(publish.topic, said.alias, |bytes| Self::keep_more(kept, bytes))?;
+        let (topic, _) =
+            session.topic(publish.topic, said.alias, aliases, |bytes| Self::keep_more(kept, bytes))?;
         let packet_id = publish.packet_id.map_or(0, NonZero::get);
         let mark = if publish.qos == 2 {
             let digest = digest(topic, publish.properties, publish.payload);

@@ -9,9 +9,6 @@ use super::codec::{Connect, Malformed, Reason, Version};
 use super::end::End;
 use super::will::StoredWill;
 
-/// How many topic aliases a client may use (MQTT 5 §3.2.2.3.8).
-pub(super) const TOPIC_ALIAS_MAXIMUM: u16 = 32;
-
 /// A connected client.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -88,11 +85,12 @@ impl Session {
     }
 
     /// The topic name of a PUBLISH, its own or the one that its alias stands for (MQTT 5 §3.3.2.3.4), and the client
-    /// identifier. `keep` makes room for a new alias.
+    /// identifier. Aliases go up to `maximum`; `keep` makes room for a new one.
     pub(super) fn topic<'a>(
         &'a mut self,
         topic: &'a str,
         alias: Option<u16>,
+        maximum: u16,
         keep: impl FnOnce(usize) -> Result<(), End>,
     ) -> Result<(&'a str, &'a str), End> {
         let Some(alias) = alias else {
@@ -101,7 +99,7 @@ impl Session {
                 topic => Ok((topic, &self.client_id)),
             };
         };
-        if alias == 0 || alias > TOPIC_ALIAS_MAXIMUM {
+        if alias == 0 || alias > maximum {
             return Err(End::told(Reason::TopicAliasInvalid, "a topic alias out of range"));
         }
         let index = usize::from(alias) - 1;

@@ -164,6 +164,7 @@ pub(crate) fn edge_config(bootstrap_servers: &str) -> EdgeConfig {
                 ProtocolConfig::Mqtt(MqttConfig {
                     maximum_qos: 1,
                     receive_maximum: 1_024,
+                    topic_alias_maximum: 32,
                     session_expiry_seconds: 0,
                     will_grace_seconds: 30,
                     web_socket_path: None,
