@@ -12,6 +12,10 @@ use crate::checker::{History, Message, Outcome, Receipt};
 use crate::load::wire::Version;
 use crate::{Process, folder, parts};
 
+/// As many as there are packet identifiers: mosquitto_pub gives each line one at once, and leaves when the last is answered,
+/// which with more would be an early one.
+pub const MOSQUITTO_MESSAGES: u64 = 65_535;
+
 /// A client and its language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publisher {
@@ -110,6 +114,7 @@ impl Publisher {
                 (parts::program("node"), vec![program("mqttjs_publish.js")], Some(modules))
             }
             Self::Mosquitto => {
+                assert!(script.count <= MOSQUITTO_MESSAGES, "mosquitto_pub cannot publish as many");
                 let lines: String = (0..script.count).map(|number| script.payload(number) + "\n").collect();
                 std::fs::write(folder.path().join("lines"), lines).expect("a file for the messages");
                 let version = if script.version == Version::V5 { "mqttv5" } else { "mqttv311" };
@@ -172,22 +177,10 @@ impl Publishing {
 fn mosquitto_answers(log: &str, qos: u8) -> impl Iterator<Item = (u64, Option<Receipt>)> {
     // A PUBREC is shown without its reason code: a refusal has a warning beside it.
     let packet = if qos == 2 { " received PUBREC (Mid: " } else { " received PUBACK (Mid: " };
-    let mut last = 0;
     log.lines().filter_map(move |line| {
         let (_, rest) = line.split_once(packet)?;
-        let digits = rest.split_once(|next: char| !next.is_ascii_digit())?.0;
-        last = nearest(last, digits.parse().ok()?);
-        Some((last, None))
-    })
-}
-
-/// The number of the message with a packet identifier, of those from 1 to 65,535 and around, that is nearest to another.
-fn nearest(number: u64, packet_id: u64) -> u64 {
-    const ROUND: u64 = 65_535;
-    let in_this_round = number - number % ROUND + packet_id - 1;
-    let others = [in_this_round.checked_add(ROUND), in_this_round.checked_sub(ROUND)];
-    others.into_iter().flatten().fold(in_this_round, |nearest, other| {
-        if other.abs_diff(number) < nearest.abs_diff(number) { other } else { nearest }
+        let (packet_id, _) = rest.split_once(|next: char| !next.is_ascii_digit())?;
+        Some((packet_id.parse::<u64>().ok()?.checked_sub(1)?, None))
     })
 }
 

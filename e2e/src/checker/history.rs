@@ -1,7 +1,7 @@
 //! What a generator did and was told.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One message and its fate as the sender knows it.
 #[derive(Clone, Debug)]
@@ -59,6 +59,17 @@ pub struct Close {
     pub at: Instant,
 }
 
+/// An answer that came later than the generator was told to expect.
+#[derive(Clone, Debug)]
+pub struct Late {
+    /// The message.
+    pub message: String,
+    /// When it was sent, for the last time before its answer.
+    pub sent: Instant,
+    /// How long the answer took.
+    pub took: Duration,
+}
+
 /// Everything that a generator did and was told.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -68,6 +79,8 @@ pub struct History {
     pub closes: Vec<Close>,
     /// Transient negative answers (HTTP 503 and 429): status and Retry-After.
     pub transient: Vec<(u16, Option<u64>)>,
+    /// Answers that came late.
+    pub late: Vec<Late>,
     /// Sessions that the server should have had and had not: one line each.
     pub forgotten_sessions: Vec<String>,
     /// Breaches of the protocol, such as a PUBACK out of turn.
@@ -125,6 +138,7 @@ impl History {
         self.messages.extend(other.messages);
         self.closes.extend(other.closes);
         self.transient.extend(other.transient);
+        self.late.extend(other.late);
         self.forgotten_sessions.extend(other.forgotten_sessions);
         self.irregular.extend(other.irregular);
     }
@@ -141,5 +155,12 @@ impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let identity = String::from_utf8_lossy(Self::identity_of(&self.payload));
         write!(f, "{identity} (sent {} times, {:?})", self.sends, self.outcome)
+    }
+}
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { message, sent, took } = self;
+        write!(f, "{message}: sent {:?} ago, answered after {took:?}", sent.elapsed())
     }
 }

@@ -37,6 +37,8 @@ pub struct Verdict {
     pub out_of_order: Vec<String>,
     /// Receipts that name a place where the message is not, or another id.
     pub wrong_receipts: Vec<String>,
+    /// Answers that came later than they may.
+    pub late: Vec<String>,
     /// What the generator saw the protocol break.
     pub irregular: Vec<String>,
     /// Violations that the test allows.
@@ -56,6 +58,7 @@ pub fn check(history: &History, records: &[Record]) -> Verdict {
         sent: history.messages.len(),
         acknowledged: history.acknowledged(),
         forgotten_sessions: history.forgotten_sessions.clone(),
+        late: history.late.iter().map(ToString::to_string).collect(),
         irregular: history.irregular.clone(),
         ..Verdict::default()
     };
@@ -144,7 +147,7 @@ fn place(record: &Record) -> String {
 impl Verdict {
     /// Every violation, under its name.
     pub fn violations(&self) -> Vec<(&'static str, &[String])> {
-        let all: [(&'static str, &[String]); 10] = [
+        let all: [(&'static str, &[String]); 11] = [
             ("lost", &self.lost),
             ("stored but never sent", &self.foreign),
             ("refused yet stored", &self.refused_yet_stored),
@@ -154,6 +157,7 @@ impl Verdict {
             ("session forgotten", &self.forgotten_sessions),
             ("out of order", &self.out_of_order),
             ("wrong receipt", &self.wrong_receipts),
+            ("late", &self.late),
             ("irregular", &self.irregular),
         ];
         all.into_iter().filter(|(_, found)| !found.is_empty()).collect()

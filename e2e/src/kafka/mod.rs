@@ -3,6 +3,7 @@
 
 mod admin;
 mod node;
+mod operations;
 mod records;
 
 use std::path::PathBuf;
@@ -75,7 +76,7 @@ impl Site {
 /// A running cluster.
 pub struct Kafka {
     brokers: Vec<Broker>,
-    _controller: Option<Broker>,
+    controller: Option<Broker>,
     admin: admin::Admin,
     site: Site,
     secured: bool,
@@ -137,6 +138,15 @@ impl Kafka {
     /// A broker, counted from 0.
     pub fn broker(&self, index: usize) -> &Broker {
         &self.brokers[index]
+    }
+
+    /// The controller of a cluster that has one of its own.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn controller(&self) -> &Broker {
+        self.controller.as_ref().expect("a controller of its own")
     }
 
     /// All brokers.
@@ -263,7 +273,7 @@ impl Builder {
         let admin = admin::Admin::new(bootstrap.join(","), &site.place);
         let kafka = Kafka {
             brokers: nodes,
-            _controller: controller,
+            controller,
             admin,
             site,
             secured: !self.users.is_empty(),

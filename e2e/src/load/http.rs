@@ -60,6 +60,7 @@ impl Client<'_> {
             self.signals.unreachable.fetch_add(1, Relaxed);
             return sleep(RETRY).await;
         };
+        let sent = Instant::now();
         let answer = match connection {
             Connection::One(sender) => {
                 if sender.ready().await.is_err() {
@@ -77,7 +78,7 @@ impl Client<'_> {
             }
         };
         match answer {
-            Ok(Ok(response)) => self.answered(index, response).await,
+            Ok(Ok(response)) => self.answered(index, sent, response).await,
             Ok(Err(_)) => self.closed(1),
             Err(_) => {
                 self.script.history.irregular.push(format!("no answer to {path} within {PATIENCE:?}"));
@@ -98,7 +99,7 @@ impl Client<'_> {
         });
     }
 
-    async fn answered(&mut self, index: usize, response: Response<Incoming>) {
+    async fn answered(&mut self, index: usize, sent: Instant, response: Response<Incoming>) {
         let (head, body) = response.into_parts();
         let Ok(body) = body.collect().await else { return self.closed(1) };
         let body = body.to_bytes();
@@ -111,8 +112,7 @@ impl Client<'_> {
                     .irregular
                     .push(format!("200 without a receipt: {:?} {text}", head.headers));
             }
-            self.signals.acknowledged.fetch_add(1, Relaxed);
-            self.script.message(index).outcome = Outcome::Acknowledged(receipt);
+            self.script.acknowledged(self.plan, self.signals, index, sent, receipt);
         } else if matches!(head.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             let after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             self.signals.transient.fetch_add(1, Relaxed);

@@ -1,6 +1,7 @@
 //! What an MQTT client has on the way, under which packet identifiers (MQTT 5 §4.3, §4.4).
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 /// How far a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ struct Flight {
     id: u16,
     index: usize,
     stage: Stage,
+    /// For the last time.
+    sent: Instant,
 }
 
 /// Messages on the way, in the order of their first sending.
@@ -42,7 +45,7 @@ impl InFlight {
     /// A new message; its packet identifier, which no other on the way has.
     pub(super) fn begin(&mut self, index: usize) -> u16 {
         let id = self.free_id();
-        self.flights.push_back(Flight { id, index, stage: Stage::Published });
+        self.flights.push_back(Flight { id, index, stage: Stage::Published, sent: Instant::now() });
         id
     }
 
@@ -64,18 +67,18 @@ impl InFlight {
         self.flights.iter().find(|flight| flight.stage == Stage::Published).map(|flight| flight.id)
     }
 
-    /// A PUBACK, or a PUBREC that refuses: the message, which is done.
-    pub(super) fn finish(&mut self, id: u16) -> Option<usize> {
+    /// A PUBACK, or a PUBREC that refuses: the message, which is done, and when it was sent.
+    pub(super) fn finish(&mut self, id: u16) -> Option<(usize, Instant)> {
         let place = self.place(id, |stage| stage == Stage::Published)?;
-        self.flights.remove(place).map(|flight| flight.index)
+        self.flights.remove(place).map(|flight| (flight.index, flight.sent))
     }
 
-    /// A PUBREC that accepts: the message, whose PUBREL is due.
-    pub(super) fn release(&mut self, id: u16) -> Option<usize> {
+    /// A PUBREC that accepts: the message, whose PUBREL is due, and when it was sent.
+    pub(super) fn release(&mut self, id: u16) -> Option<(usize, Instant)> {
         let place = self.place(id, |stage| stage == Stage::Published)?;
         let flight = self.flights.get_mut(place)?;
         flight.stage = Stage::Released { releases: 1 };
-        Some(flight.index)
+        Some((flight.index, flight.sent))
     }
 
     /// A PUBCOMP: how many PUBRELs it took.
@@ -93,6 +96,7 @@ impl InFlight {
         flights
             .map(|flight| {
                 let stage = flight.stage;
+                flight.sent = Instant::now();
                 match &mut flight.stage {
                     Stage::Released { releases } => *releases += 1,
                     stage => *stage = Stage::Published,
@@ -129,16 +133,23 @@ impl InFlight {
 mod tests {
     use super::*;
 
+    fn index(answered: Option<(usize, Instant)>) -> Option<usize> {
+        answered.map(|(index, _)| index)
+    }
+
     #[test]
     fn a_kept_session_sends_everything_again_under_its_identifier() {
         let mut flight = InFlight::default();
         assert_eq!([flight.begin(10), flight.begin(11), flight.begin(12)], [1, 2, 3]);
-        assert_eq!((flight.release(1), flight.oldest_published()), (Some(10), Some(2)));
+        assert_eq!((index(flight.release(1)), flight.oldest_published()), (Some(10), Some(2)));
         assert_eq!(flight.release(1), None, "a second PUBREC answers nothing");
         let again =
             [(1, 10, Stage::Released { releases: 1 }), (2, 11, Stage::Published), (3, 12, Stage::Published)];
         assert_eq!(flight.again(), again);
-        assert_eq!((flight.complete(2), flight.complete(1), flight.finish(2)), (None, Some(2), Some(11)));
+        assert_eq!(
+            (flight.complete(2), flight.complete(1), index(flight.finish(2))),
+            (None, Some(2), Some(11))
+        );
         assert_eq!(flight.len(), 1);
     }
 

@@ -10,7 +10,7 @@ mod together;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 pub use self::mqtt::receipt;
 pub use self::together::Loads;
 use self::wire::Version;
-use crate::checker::{History, Message, Outcome};
+use crate::checker::{History, Late, Message, Outcome, Receipt};
 use crate::place::Place;
 use crate::runtime;
 use crate::until::{SOON, until, within};
@@ -61,6 +61,7 @@ pub struct Plan {
     messages: u64,
     payload_bytes: usize,
     project: String,
+    answer_within: Duration,
 }
 
 /// Clients at work.
@@ -79,6 +80,8 @@ struct Signals {
     closes: AtomicU64,
     unreachable: AtomicU64,
     pings: AtomicU64,
+    /// The longest that a positive answer took since somebody asked, in microseconds.
+    longest: AtomicU64,
     /// Send nothing new, end when everything is answered.
     finish: AtomicBool,
     /// End now.
@@ -102,6 +105,7 @@ impl Plan {
             messages: u64::MAX,
             payload_bytes: 100,
             project: "p1".to_owned(),
+            answer_within: Duration::MAX,
         }
     }
 
@@ -213,6 +217,13 @@ impl Plan {
         self
     }
 
+    /// Positive answers that take longer are noted as late. Unbounded by default.
+    #[must_use]
+    pub fn answer_within(mut self, longest: Duration) -> Self {
+        self.answer_within = longest;
+        self
+    }
+
     /// Starts the clients and returns at once.
     pub fn start(self) -> Load {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -269,6 +280,11 @@ impl Load {
     /// PINGRESPs so far; each MQTT client asks once a second.
     pub fn pings(&self) -> u64 {
         self.signals.pings.load(Ordering::Relaxed)
+    }
+
+    /// The longest that a positive answer took since the last call.
+    pub fn take_longest(&self) -> Duration {
+        Duration::from_micros(self.signals.longest.swap(0, Ordering::Relaxed))
     }
 
     /// Waits for so many more positive answers.
@@ -368,6 +384,25 @@ impl Script {
         });
         self.left -= 1;
         sequence as usize
+    }
+
+    /// Notes a positive answer to a message that was sent at this time.
+    fn acknowledged(
+        &mut self,
+        plan: &Plan,
+        signals: &Signals,
+        index: usize,
+        sent: Instant,
+        receipt: Option<Receipt>,
+    ) {
+        let took = sent.elapsed();
+        signals.acknowledged.fetch_add(1, Ordering::Relaxed);
+        signals.longest.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
+        self.history.messages[index].outcome = Outcome::Acknowledged(receipt);
+        if took > plan.answer_within {
+            let message = self.history.messages[index].to_string();
+            self.history.late.push(Late { message, sent, took });
+        }
     }
 
     fn message(&mut self, index: usize) -> &mut Message {

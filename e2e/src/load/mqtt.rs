@@ -232,8 +232,8 @@ impl Client<'_> {
     fn received(&mut self, packet: Packet, output: &mut BytesMut) -> Option<u8> {
         match packet {
             Packet::PubAck { id, reason, properties } if self.plan.qos == 1 => {
-                if let Some(index) = self.answered("PUBACK", id, |flight| flight.finish(id)) {
-                    self.note(index, reason, &properties);
+                if let Some((index, sent)) = self.answered("PUBACK", id, |flight| flight.finish(id)) {
+                    self.note(index, sent, reason, &properties);
                 }
             }
             Packet::PubRec { id, reason, properties } if self.plan.qos == 2 => {
@@ -241,8 +241,8 @@ impl Client<'_> {
                 let advance = |flight: &mut InFlight| {
                     if refused { flight.finish(id) } else { flight.release(id) }
                 };
-                let index = self.answered("PUBREC", id, advance)?;
-                self.note(index, reason, &properties);
+                let (index, sent) = self.answered("PUBREC", id, advance)?;
+                self.note(index, sent, reason, &properties);
                 if refused {
                     self.signals.completed.fetch_add(1, Relaxed);
                 } else {
@@ -275,26 +275,24 @@ impl Client<'_> {
         &mut self,
         name: &str,
         id: u16,
-        advance: impl FnOnce(&mut InFlight) -> Option<usize>,
-    ) -> Option<usize> {
+        advance: impl FnOnce(&mut InFlight) -> Option<(usize, Instant)>,
+    ) -> Option<(usize, Instant)> {
         let first = self.in_flight.oldest_published();
-        let index = advance(&mut self.in_flight);
-        match (index, first) {
+        let answered = advance(&mut self.in_flight);
+        match (answered, first) {
             (None, _) => self.irregular(format!("{name} {id} that nothing waits for")),
             (_, Some(first)) if first != id => self.irregular(format!("{name} {id} before {first}")),
             _ => {}
         }
-        index
+        answered
     }
 
-    fn note(&mut self, index: usize, reason: u8, properties: &Properties) {
-        let outcome = if reason < 0x80 {
-            self.signals.acknowledged.fetch_add(1, Relaxed);
-            Outcome::Acknowledged(receipt(properties))
+    fn note(&mut self, index: usize, sent: Instant, reason: u8, properties: &Properties) {
+        if reason < 0x80 {
+            self.script.acknowledged(self.plan, self.signals, index, sent, receipt(properties));
         } else {
-            Outcome::Refused(format!("{reason:#04x}"))
-        };
-        self.script.message(index).outcome = outcome;
+            self.script.message(index).outcome = Outcome::Refused(format!("{reason:#04x}"));
+        }
     }
 }
 

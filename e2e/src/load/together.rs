@@ -30,6 +30,16 @@ impl Loads {
         self.0.iter().map(Load::unreachable).sum()
     }
 
+    /// Transient negative answers so far.
+    pub fn transient(&self) -> u64 {
+        self.0.iter().map(Load::transient).sum()
+    }
+
+    /// The longest that a positive answer took since the last call.
+    pub fn take_longest(&self) -> Duration {
+        self.0.iter().map(Load::take_longest).max().unwrap_or_default()
+    }
+
     /// Waits until each of them has so many more positive answers.
     #[track_caller]
     pub fn wait_acknowledged(&self, more: u64) {

@@ -1,0 +1,188 @@
+//! The kinds of faults: what each touches, excuses, and lasts.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::breakage::{self, Heal};
+use super::dice::Dice;
+use super::site::Site;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Kind {
+    /// SIGKILL to an edge, which starts again.
+    EdgeKilled,
+    /// SIGTERM to an edge, which drains and starts again.
+    EdgeTerminated,
+    /// SIGSTOP to an edge, and SIGCONT.
+    EdgeStopped,
+    /// An edge gets a twentieth of a processor.
+    EdgeStarved,
+    /// An edge may open no more descriptors.
+    EdgeOutOfDescriptors,
+    /// SIGKILL to a broker that leads partitions.
+    LeaderKilled,
+    /// SIGSTOP to a broker, and SIGCONT.
+    BrokerStopped,
+    /// Two brokers are stopped: less than `min.insync.replicas` are left.
+    TwoBrokersStopped,
+    /// SIGKILL to the controller.
+    ControllerKilled,
+    /// Every partition is led by another broker.
+    LeadersMoved,
+    /// Every partition loses a replica, and gets it back.
+    ReplicasMoved,
+    /// A topic asks for more replicas than there are.
+    ReplicasWanting,
+    /// Brokers throttle producers (KIP-13).
+    ProducersThrottled,
+    /// Connections between clients and edges end, in the middle of messages.
+    ClientsReset,
+    /// Nothing passes between clients and edges.
+    ClientsCut,
+    /// Answers do not come to clients, messages do come to edges.
+    AnswersCut,
+    /// Clients are 200 ms away, more or less.
+    ClientsFar,
+    /// Each client has 2 KiB a second.
+    ClientsNarrow,
+    /// Strangers send what is no protocol.
+    Garbage,
+    /// Strangers connect, send half of something, and stay.
+    HalfSent,
+    /// SIGKILL to the primary of Redis, whose replica takes over.
+    RedisKilled,
+    /// SIGSTOP to the primary of Redis, and SIGCONT before its replica takes over or after.
+    RedisStopped,
+    /// SIGKILL to the replica of Redis.
+    RedisReplicaKilled,
+    /// Redis forgets everything.
+    RedisFlushed,
+}
+
+/// What a fault touches: of faults in the same place one is enough at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An edge.
+    Edge,
+    /// Kafka.
+    Kafka,
+    /// Redis.
+    Redis,
+    /// The road to the edges.
+    Road,
+}
+
+/// A fault that is there.
+pub struct Fault {
+    /// Its kind.
+    pub kind: Kind,
+    heal: Heal,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 24] = [
+        Self::EdgeKilled,
+        Self::EdgeTerminated,
+        Self::EdgeStopped,
+        Self::EdgeStarved,
+        Self::EdgeOutOfDescriptors,
+        Self::LeaderKilled,
+        Self::BrokerStopped,
+        Self::TwoBrokersStopped,
+        Self::ControllerKilled,
+        Self::LeadersMoved,
+        Self::ReplicasMoved,
+        Self::ReplicasWanting,
+        Self::ProducersThrottled,
+        Self::ClientsReset,
+        Self::ClientsCut,
+        Self::AnswersCut,
+        Self::ClientsFar,
+        Self::ClientsNarrow,
+        Self::Garbage,
+        Self::HalfSent,
+        Self::RedisKilled,
+        Self::RedisStopped,
+        Self::RedisReplicaKilled,
+        Self::RedisFlushed,
+    ];
+
+    /// Where it is.
+    pub fn place(self) -> Place {
+        match self {
+            Self::EdgeKilled
+            | Self::EdgeTerminated
+            | Self::EdgeStopped
+            | Self::EdgeStarved
+            | Self::EdgeOutOfDescriptors => Place::Edge,
+            Self::LeaderKilled
+            | Self::BrokerStopped
+            | Self::TwoBrokersStopped
+            | Self::ControllerKilled
+            | Self::LeadersMoved
+            | Self::ReplicasMoved
+            | Self::ReplicasWanting
+            | Self::ProducersThrottled => Place::Kafka,
+            Self::ClientsReset
+            | Self::ClientsCut
+            | Self::AnswersCut
+            | Self::ClientsFar
+            | Self::ClientsNarrow
+            | Self::Garbage
+            | Self::HalfSent => Place::Road,
+            Self::RedisKilled | Self::RedisStopped | Self::RedisReplicaKilled | Self::RedisFlushed => {
+                Place::Redis
+            }
+        }
+    }
+
+    /// Whether sessions may be forgotten by it: Redis replicates without waiting.
+    pub fn forgets_sessions(self) -> bool {
+        matches!(self, Self::RedisKilled | Self::RedisStopped | Self::RedisFlushed)
+    }
+
+    /// Whether answers may be late by it: somebody on their way was held, or the way itself was.
+    pub fn delays_answers(self) -> bool {
+        matches!(
+            self,
+            Self::EdgeStopped
+                | Self::EdgeStarved
+                | Self::ClientsCut
+                | Self::AnswersCut
+                | Self::ClientsFar
+                | Self::ClientsNarrow
+        )
+    }
+
+    /// How long it lasts.
+    pub fn lasts(self, dice: &mut Dice) -> Duration {
+        let (least, most) = match self {
+            Self::EdgeKilled | Self::EdgeTerminated | Self::ClientsReset | Self::RedisFlushed => (0, 1_000),
+            Self::LeaderKilled | Self::RedisKilled | Self::ControllerKilled => (500, 6_000),
+            Self::TwoBrokersStopped | Self::ReplicasWanting => (2_000, 7_000),
+            _ => (1_000, 5_000),
+        };
+        Duration::from_millis(least) + dice.part_of(Duration::from_millis(most - least))
+    }
+
+    /// Breaks it.
+    pub fn inject(self, site: &mut Site, dice: &mut Dice) -> Fault {
+        Fault { kind: self, heal: breakage::inject(self, site, dice) }
+    }
+}
+
+impl Fault {
+    /// Mends it, and waits until the part that was broken serves again. Says how often it was seen to hit something.
+    pub fn heal(self, site: &mut Site) -> u64 {
+        let hits = (self.heal)(site);
+        match self.kind.place() {
+            Place::Kafka => site.kafka.wait_in_sync(&site.topic),
+            Place::Redis => drop(site.redis.primary()),
+            Place::Edge | Place::Road => {}
+        }
+        hits
+    }
+}

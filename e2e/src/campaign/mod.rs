@@ -1,0 +1,209 @@
+//! The fault campaign: load of every kind on real parts, faults by a seeded schedule, alone and in pairs, and the checker's
+//! judgement after each round. docs/proof.md says what it shows.
+//!
+//! A round has edges and a topic of its own, so that memory stays bounded however long the campaign is.
+
+pub mod balancer;
+mod breakage;
+pub mod dice;
+pub mod faults;
+pub mod report;
+pub mod site;
+mod watch;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use self::dice::Dice;
+use self::faults::Kind;
+use self::report::{Effect, Report, Violation};
+use self::site::Site;
+use self::watch::Watch;
+use crate::checker::check;
+use crate::load::Loads;
+use crate::until::within;
+
+/// How long goodput is watched before a fault.
+const BEFORE: Duration = Duration::from_millis(2_500);
+/// Goodput after a heal has to reach this part of what it was before, and within which time.
+const RECOVERED: f64 = 0.9;
+const RECOVER_WITHIN: Duration = Duration::from_secs(10);
+/// How long it is waited for at most.
+const GIVE_UP: Duration = Duration::from_secs(60);
+/// How long the last answers may take when all is well.
+const FINISH: Duration = Duration::from_secs(120);
+/// How long edges may hold anything when everybody has gone.
+const LET_GO: Duration = Duration::from_secs(20);
+/// Of so many faults one has another beside it.
+const PAIRS: usize = 4;
+
+/// How much to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Decides everything that chance decides.
+    pub seed: u64,
+    /// No round begins after this time.
+    pub time: Duration,
+    /// Faults in a round, pairs counted as one.
+    pub faults_a_round: usize,
+    /// Messages a second.
+    pub rate: u32,
+}
+
+/// Runs rounds until the time is over, and tells of each on standard error.
+pub fn run(plan: &Plan) -> Report {
+    let started = Instant::now();
+    let mut report = Report::new(plan);
+    let mut site = Site::start();
+    let mut deck = Deck::new(plan.seed);
+    while report.rounds == 0 || started.elapsed() < plan.time {
+        report.rounds += 1;
+        let outcome = catch_unwind(AssertUnwindSafe(|| round(&mut site, &mut deck, plan, &mut report)));
+        if let Err(panic) = outcome {
+            let what = panic.downcast_ref::<String>().map_or("a part failed", String::as_str);
+            report.violation("broken off", what.lines().take(3).collect::<Vec<_>>().join(" "));
+            site = Site::start();
+        }
+        eprintln!("{}", report.line(started.elapsed()));
+    }
+    report.seconds = started.elapsed().as_secs();
+    report
+}
+
+/// Every kind once, in an order that the seed decides, and again.
+struct Deck {
+    dice: Dice,
+    cards: Vec<Kind>,
+}
+
+impl Deck {
+    fn new(seed: u64) -> Self {
+        Self { dice: Dice::of(seed), cards: Vec::new() }
+    }
+
+    fn draw(&mut self) -> Vec<Kind> {
+        let first = self.next(|_| true);
+        let mut kinds = vec![first];
+        if self.dice.below(PAIRS) == 0 {
+            kinds.push(self.next(|kind| kind.place() != first.place()));
+        }
+        kinds
+    }
+
+    fn next(&mut self, fits: impl Fn(Kind) -> bool) -> Kind {
+        loop {
+            if let Some(place) = self.cards.iter().position(|&kind| fits(kind)) {
+                return self.cards.remove(place);
+            }
+            let mut all = Kind::ALL;
+            self.dice.shuffle(&mut all);
+            self.cards.extend(all);
+        }
+    }
+}
+
+/// When answers may have been late without anybody's fault.
+type Excuses = Vec<(Instant, Instant)>;
+
+fn round(site: &mut Site, deck: &mut Deck, plan: &Plan, report: &mut Report) {
+    site.begin_round();
+    let loads = site.loads(plan.rate);
+    loads.wait_acknowledged(100);
+    let watch = Watch::default();
+    let admins: Vec<_> = site.edges.iter().map(crate::Sidecar::admin).collect();
+    let mut excuses = Excuses::new();
+    let mut forgets = false;
+    std::thread::scope(|scope| {
+        scope.spawn(|| watch.goodput(&loads));
+        scope.spawn(|| watch.books(&admins));
+        // The watchers end whatever happens here.
+        let faults = catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..plan.faults_a_round {
+                let kinds = deck.draw();
+                forgets |= kinds.iter().any(|kind| kind.forgets_sessions());
+                break_and_mend(site, &kinds, &loads, &watch, &mut deck.dice, report, &mut excuses);
+            }
+        }));
+        watch.end();
+        if let Err(panic) = faults {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    report.unreachable += loads.unreachable();
+    let mut history = loads.finish(FINISH);
+    let excused = history.late.len();
+    history
+        .late
+        .retain(|late| !excuses.iter().any(|(from, to)| late.sent < *to && late.sent + late.took > *from));
+    report.late_excused += (excused - history.late.len()) as u64;
+    let verdict = check(&history, &site.kafka.read(&site.topic));
+    let verdict = if forgets { verdict.allow_two_ids().allow_forgotten_sessions() } else { verdict };
+    report.add(&history, &verdict);
+    for (name, lines) in verdict.violations() {
+        lines.iter().for_each(|line| report.violation(name, line.clone()));
+    }
+    watch.take_unbalanced().into_iter().for_each(|line| report.violation("books do not balance", line));
+    if within(LET_GO, || site.held().is_empty().then_some(())).is_none() {
+        site.held().into_iter().for_each(|line| report.violation("held for nobody", line));
+    }
+    site.kafka_failures()
+        .into_iter()
+        .for_each(|(reason, count)| *report.kafka_failures.entry(reason).or_default() += count);
+}
+
+/// Has faults come, last and go, and notes what they did.
+fn break_and_mend(
+    site: &mut Site,
+    kinds: &[Kind],
+    loads: &Loads,
+    watch: &Watch,
+    dice: &mut Dice,
+    report: &mut Report,
+    excuses: &mut Excuses,
+) {
+    let _ = within(BEFORE, || None::<()>);
+    let began = Instant::now();
+    let before = watch.rate(began.checked_sub(BEFORE).unwrap_or(began), began);
+    let counted = [loads.closes(), loads.unreachable(), loads.transient()];
+    loads.take_longest();
+    report.now = kinds.to_vec();
+    let faults: Vec<_> = kinds.iter().map(|kind| (kind.lasts(dice), kind.inject(site, dice))).collect();
+    let lasts = faults.iter().map(|(lasts, _)| *lasts).max().unwrap_or_default();
+    let _ = within(lasts, || None::<()>);
+    let hits = faults.into_iter().map(|(_, fault)| fault.heal(site)).sum();
+    let healed = Instant::now();
+    let recovered = within(GIVE_UP, || (watch.rate_now() >= RECOVERED * before).then(Instant::now));
+    let took = recovered.map_or(GIVE_UP, |at| at - healed);
+    if kinds.iter().any(|kind| kind.delays_answers()) {
+        excuses.push((began, healed + took));
+    }
+    let effect = Effect {
+        closes: loads.closes() - counted[0],
+        unreachable: loads.unreachable() - counted[1],
+        transient: loads.transient() - counted[2],
+        hits,
+        lowest_goodput: watch.lowest_since(began).min(before) / before.max(1.0),
+        longest_answer_ms: loads.take_longest().as_millis() as u64,
+        recovery_ms: took.as_millis() as u64,
+    };
+    eprintln!("  {kinds:?}: {effect}");
+    if took > RECOVER_WITHIN {
+        report
+            .violation("slow to recover", format!("{kinds:?}: {took:?} until {RECOVERED} of {before:.0}/s"));
+    }
+    kinds.iter().for_each(|kind| report.faults.entry(*kind).or_default().push(effect));
+}
+
+impl Report {
+    fn violation(&mut self, name: &str, what: String) {
+        let (round, seed) = (self.rounds, self.seed);
+        eprintln!("VIOLATION {name}: {what}");
+        self.violations.push(Violation {
+            name: name.to_owned(),
+            what,
+            round,
+            seed,
+            faults: self.now.clone(),
+        });
+    }
+}
