@@ -26,6 +26,7 @@ test: parts ## Everything: clippy, pure tests, and the tests against real parts
 	cargo clippy --workspace --all-targets -- -D warnings
 	@echo "== build"
 	cargo build --workspace --all-targets
+	@$(MAKE) --no-print-directory planted
 	@echo "== tests"
 	cargo test --workspace --no-fail-fast
 
@@ -33,6 +34,11 @@ test: parts ## Everything: clippy, pure tests, and the tests against real parts
 .PHONY: build
 build: debian ## Build all programs
 	cargo build --workspace
+
+# A program beside the others, which nobody ships: the checker is tested on its bugs.
+.PHONY: planted
+planted: debian
+	cargo build --workspace --features penstock-sidecar/planted-bugs --bin penstock-sidecar-planted
 
 .PHONY: demo
 demo: build ## See it work: send over MQTT and HTTP, see the receipts, find each message in the log
@@ -50,6 +56,12 @@ parts: ## Install Debian packages; build or fetch Kafka, Kubernetes and what els
 .PHONY: debian
 debian:
 	@e2e/parts/build.sh debian
+
+MINUTES ?= 5
+SEED ?= 1
+.PHONY: campaign
+campaign: parts build ## Break and mend real parts under load for MINUTES (5) by SEED (1), and check what was acknowledged
+	"$(CARGO_TARGET_DIR)/debug/campaign" --minutes $(MINUTES) --seed $(SEED) $(CAMPAIGN_ARGS)
 
 # The image's build of the sidecar: without the embedded broker. The result is in target/bench.json.
 .PHONY: bench

@@ -22,6 +22,7 @@ pub struct Builder {
     references: Vec<(String, String)>,
     secrets: Vec<(String, Vec<(String, String)>)>,
     arguments: Vec<String>,
+    bug: Option<&'static str>,
     ready: bool,
 }
 
@@ -31,6 +32,7 @@ pub struct Sidecar {
     admin: SocketAddr,
     listeners: Vec<(String, SocketAddr)>,
     arguments: Vec<String>,
+    bug: Option<&'static str>,
     folder: TempDir,
 }
 
@@ -78,6 +80,7 @@ impl Sidecar {
             references: Vec::new(),
             secrets: Vec::new(),
             arguments: Vec::new(),
+            bug: None,
             ready: true,
         }
     }
@@ -163,16 +166,7 @@ impl Sidecar {
     #[track_caller]
     pub fn assert_ledger_balances(&self) -> Value {
         let ledger = self.ledger();
-        let mut accounts = vec![("total", &ledger["total"])];
-        let endpoints = ledger["endpoints"].as_object().expect("endpoints in the ledger");
-        accounts.extend(endpoints.iter().map(|(name, account)| (name.as_str(), account)));
-        for (name, account) in accounts {
-            let of = |field: &str| account[field].as_u64().unwrap_or_else(|| panic!("no {field}: {ledger}"));
-            let ends =
-                ["acknowledged", "refused", "deadLettered", "duplicate", "abandoned", "dropped", "inFlight"];
-            let sum: u64 = ends.into_iter().map(of).sum();
-            assert_eq!(of("received"), sum, "{name} does not balance: {account}");
-        }
+        assert_eq!(unbalanced(&ledger), Vec::<String>::new());
         ledger
     }
 
@@ -263,7 +257,7 @@ impl Sidecar {
     #[track_caller]
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = Process::start("sidecar", self.folder.path(), binary(), &self.arguments);
+        self.process = start(self.folder.path(), self.bug, &self.arguments);
         self.wait_ready();
     }
 
@@ -332,6 +326,13 @@ impl Builder {
         self
     }
 
+    /// The build with planted bugs, and which of them it has: to test the checker.
+    #[must_use]
+    pub fn planted(mut self, bug: Option<&'static str>) -> Self {
+        self.bug = Some(bug.unwrap_or_default());
+        self
+    }
+
     /// Waits only until the listeners are there: for sidecars that cannot become ready.
     #[must_use]
     pub fn not_ready(mut self) -> Self {
@@ -355,10 +356,10 @@ impl Builder {
                 )
             })
             .collect();
-        let ready = self.ready;
+        let (ready, bug) = (self.ready, self.bug);
         let (folder, admin, arguments) = self.prepare();
-        let process = Process::start("sidecar", folder.path(), binary(), &arguments);
-        let mut sidecar = Sidecar { process, admin, listeners, arguments, folder };
+        let process = start(folder.path(), bug, &arguments);
+        let mut sidecar = Sidecar { process, admin, listeners, arguments, bug, folder };
         if ready {
             sidecar.wait_ready();
         } else {
@@ -404,6 +405,33 @@ impl Builder {
     }
 }
 
+fn start(folder: &Path, bug: Option<&'static str>, arguments: &[String]) -> Process {
+    let Some(bug) = bug else { return Process::start("sidecar", folder, binary(), arguments) };
+    let planted = binary().with_file_name("penstock-sidecar-planted");
+    assert!(planted.is_file(), "{} is missing: run `make planted` first", planted.display());
+    let environment = Some(("PENSTOCK_PLANTED_BUG", bug)).filter(|(_, bug)| !bug.is_empty());
+    Process::start_with("sidecar", folder, planted, arguments, environment.as_slice())
+}
+
+/// Contract 5 on one snapshot of the ledger: the endpoints, and the total, where what was received is not the sum of its
+/// ends.
+pub fn unbalanced(ledger: &Value) -> Vec<String> {
+    const ENDS: [&str; 7] =
+        ["acknowledged", "refused", "deadLettered", "duplicate", "abandoned", "dropped", "inFlight"];
+    let endpoints = ledger["endpoints"].as_object().expect("endpoints in the ledger");
+    let endpoints = endpoints.iter().map(|(name, account)| (name.as_str(), account));
+    let accounts = endpoints.chain([("total", &ledger["total"])]);
+    let of = |account: &Value, field: &str| {
+        account[field].as_u64().unwrap_or_else(|| panic!("no {field} in {account}"))
+    };
+    accounts
+        .filter(|(_, account)| {
+            of(account, "received") != ENDS.iter().map(|end| of(account, end)).sum::<u64>()
+        })
+        .map(|(name, account)| format!("{name} does not balance: {account}"))
+        .collect()
+}
+
 /// A sidecar that has ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
@@ -443,4 +471,20 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Option<Answer> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some(Answer { status, body: body.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn books_balance_or_are_told() {
+        let ledger = |received: u64| {
+            let account = json!({"received": received, "acknowledged": 2, "refused": 1, "deadLettered": 0,
+                "duplicate": 0, "abandoned": 0, "dropped": 0, "inFlight": 4, "lateReports": 9});
+            json!({"endpoints": {"mqtt": account}, "total": account})
+        };
+        assert_eq!(super::unbalanced(&ledger(7)), Vec::<String>::new());
+        assert_eq!(super::unbalanced(&ledger(8)).len(), 2);
+    }
 }

@@ -15,6 +15,7 @@ pub mod endpoint;
 pub mod intake;
 pub mod ledger;
 pub mod memory;
+mod planted;
 pub mod session;
 pub mod store;
 pub mod telemetry;

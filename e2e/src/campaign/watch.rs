@@ -16,9 +16,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const LOOK_AT_BOOKS: Duration = Duration::from_millis(500);
 /// Over which time goodput is measured.
 const WINDOW: Duration = Duration::from_millis(1_000);
-/// Ends of the ledger, whose sum is what was received.
-const ENDS: [&str; 7] =
-    ["acknowledged", "refused", "deadLettered", "duplicate", "abandoned", "dropped", "inFlight"];
 
 /// What was seen so far.
 #[derive(Default)]
@@ -45,7 +42,7 @@ impl Watch {
                     continue;
                 };
                 let ledger: Value = serde_json::from_str(&answer.body).expect("a ledger");
-                self.unbalanced.lock().extend(unbalanced(&ledger));
+                self.unbalanced.lock().extend(sidecar::unbalanced(&ledger));
             }
         }
     }
@@ -93,34 +90,5 @@ impl Watch {
             .collect();
         let rates = ends.into_iter().map(|end| self.rate(end.checked_sub(WINDOW / 2).unwrap_or(end), end));
         rates.fold(f64::INFINITY, f64::min)
-    }
-}
-
-fn unbalanced(ledger: &Value) -> Vec<String> {
-    let endpoints = ledger["endpoints"].as_object().expect("endpoints");
-    let of = |account: &Value, field: &str| {
-        account[field].as_u64().unwrap_or_else(|| panic!("no {field} in {account}"))
-    };
-    endpoints
-        .iter()
-        .filter(|(_, account)| {
-            of(account, "received") != ENDS.iter().map(|&field| of(account, field)).sum::<u64>()
-        })
-        .map(|(name, account)| format!("{name}: {account}"))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    #[test]
-    fn books_balance_or_are_told() {
-        let account = |received: u64| {
-            json!({"endpoints": {"mqtt": {"received": received, "acknowledged": 2, "refused": 1, "deadLettered": 0,
-                "duplicate": 0, "abandoned": 0, "dropped": 0, "inFlight": 4, "lateReports": 9}}})
-        };
-        assert_eq!(super::unbalanced(&account(7)), Vec::<String>::new());
-        assert_eq!(super::unbalanced(&account(8)).len(), 1);
     }
 }

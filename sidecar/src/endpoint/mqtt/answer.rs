@@ -12,6 +12,7 @@ use super::kept;
 use super::outbound::Outbound;
 use super::will::Testator;
 use crate::ledger::Ending;
+use crate::planted::{self, Bug};
 use crate::session::handshake::{Ended, Released, Ticket};
 use crate::session::store::StoreError;
 use crate::store::Outcome;
@@ -206,6 +207,9 @@ fn above_qos_0(
                 }
             }
             encoder.stored(packet, back.tag, &back.id, &receipt, room);
+            if planted::is(Bug::DoubleAck) {
+                encoder.stored(packet, back.tag, &back.id, &receipt, room);
+            }
             Reply::Answer(positive(back))
         }
         (Outcome::Refused, Version::V5, Some((exactly_once, ticket))) => {

@@ -21,6 +21,7 @@ use super::outbound::Outbound;
 use crate::endpoint::connections::{Order, Place};
 use crate::endpoint::wire::{Peer, Wire};
 use crate::ledger::Ending;
+use crate::planted::{self, Bug};
 use crate::store::Outcome;
 
 /// How long a client may take for its CONNECT.
@@ -387,7 +388,9 @@ impl Client {
         let given_up =
             self.endpoint.intake.store().lanes().close(self.key, &self.lane) as u64 + waited as u64;
         self.entry.leave(given_up);
-        self.entry.end(Ending::Abandoned, given_up);
+        if !planted::is(Bug::ForgottenInFlight) {
+            self.entry.end(Ending::Abandoned, given_up);
+        }
         self.account.book(&mut self.entry);
     }
 }

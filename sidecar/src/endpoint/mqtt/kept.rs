@@ -10,9 +10,12 @@ use super::entry::Hello;
 use super::exactly_once::{ExactlyOnce, Reclaiming};
 use super::will::{StoredWill, Testator};
 use crate::auth::Identity;
+use crate::planted::{self, Bug};
 use crate::session::handshake::Handshakes;
 use crate::session::random;
-use crate::session::record::{Change, Epoch, Fence, Incarnation, Leave, Reclaim, TakeOver, Taken, Write};
+use crate::session::record::{
+    Change, Epoch, Fence, Incarnation, KeptReceipt, Leave, Reclaim, TakeOver, Taken, Write,
+};
 use crate::session::store::{Answer, Farewell, KeptWill, SessionStore, StoreError};
 
 /// A store's connection to its server knows the epoch itself.
@@ -96,9 +99,22 @@ pub(super) async fn resume(endpoint: &Arc<MqttEndpoint>, hello: &Hello) -> Resul
     }
 }
 
+/// A session whose intents all have receipts.
+fn with_receipts(mut taken: Taken, topic: &str) -> Taken {
+    for open in taken.open.values_mut() {
+        let receipt = KeptReceipt { topic: topic.into(), partition: 0, offset: None, timestamp_millis: 0 };
+        open.receipt.get_or_insert(receipt);
+    }
+    taken
+}
+
 fn resumed(endpoint: &MqttEndpoint, store: Arc<SessionStore>, identity: Box<str>, taken: &Taken) -> Resumed {
     let kafka = endpoint.intake.store();
-    let handshakes = Handshakes::taken(taken, |kept| kafka.recall(kept));
+    let recall = |kept: &KeptReceipt| kafka.recall(kept);
+    let handshakes = match kafka.topics().first().filter(|_| planted::is(Bug::IntentForReceipt)) {
+        None => Handshakes::taken(taken, recall),
+        Some(topic) => Handshakes::taken(&with_receipts(taken.clone(), topic.name()), recall),
+    };
     let ownership = Ownership { count: AtomicU64::new(taken.fence.count), forgotten: AtomicBool::new(false) };
     let kept = KeptSession { store, identity, fence: taken.fence, ownership: Arc::new(ownership) };
     Resumed { kept, exactly_once: ExactlyOnce::new(handshakes), present: taken.present }

@@ -14,6 +14,7 @@ use super::inbound::Flow;
 use crate::intake::router::Sender;
 use crate::intake::{Arrival, Intake, Refusal, SenderHeaders};
 use crate::ledger::Ending;
+use crate::planted::{self, Bug};
 use crate::session::handshake::{Number, Ticket};
 use crate::store::kafka::Return;
 use crate::store::{Lane, LaneKey, MessageId, Outcome, TransientCause};
@@ -281,6 +282,7 @@ impl Submission<'_> {
         lane.decide(back, outcome);
         // What ends the connection also ends the reading: nothing behind it may be taken.
         let ends = matches!(outcome, Outcome::Transient(_)) || version == Version::V3;
+        let ends = ends && !planted::is(Bug::ReorderingRetry);
         if ends { Submitted::Last } else { Submitted::Taken }
     }
 }
