@@ -28,9 +28,9 @@ fn main() -> ExitCode {
     let Arguments { minutes, seed, rate, faults_a_round } = Arguments::parse();
     let plan = Plan { seed, time: Duration::from_secs(minutes * 60), faults_a_round, rate };
     let report = campaign::run(&plan);
-    let json = serde_json::to_string_pretty(&report).expect("a report is JSON");
     let written = std::fs::create_dir_all("target")
-        .and_then(|()| std::fs::write("target/campaign.json", json))
+        .and_then(|()| Ok(serde_json::to_vec_pretty(&report)?))
+        .and_then(|json| std::fs::write("target/campaign.json", json))
         .and_then(|()| std::fs::write("target/campaign.md", report.markdown()));
     println!("{}", report.markdown());
     if let Err(error) = written {
