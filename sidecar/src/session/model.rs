@@ -13,6 +13,7 @@ mod step;
 
 use super::handshake::{Handshakes, Number, Ticket};
 use super::record::{Change, Epoch, Fence, Record};
+use crate::store::Receipt;
 
 /// A message, as nobody in the system can see it.
 type Message = u8;
@@ -64,6 +65,18 @@ enum Bug {
     IntentNotAwaited,
     /// PUBCOMP before the release is stored.
     PubcompBeforeRelease,
+    /// An heir on the same pod gets handshakes of which a write is under way.
+    HandedOverWhileWriting,
+    /// An heir believes that the session is its pod's, without asking the store.
+    HeirNotConfirmed,
+    /// An heir answers a release that it knows nothing of before the store has confirmed it.
+    UnknownNotConfirmed,
+    /// An heir gets handshakes that their owner took back from a store that forgot.
+    ReclaimedHandedOver,
+    /// An heir that the store did not confirm takes the session back from a store that forgot.
+    HeirReclaims,
+    /// What the connection before an heir was told of its messages is answered to the heir.
+    OldOwnerAnswers,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -122,9 +135,19 @@ enum ToClient {
 struct Connection {
     handshakes: Handshakes,
     fence: Fence,
-    waiting: Vec<(u16, Ticket, Message)>,
+    waiting: Vec<Waiting>,
     produced: Vec<Produced>,
     command: Option<Command>,
+}
+
+/// A PUBLISH that waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Waiting {
+    packet_id: u16,
+    ticket: Ticket,
+    message: Message,
+    /// Of a repetition of what is stored.
+    known: Option<Receipt>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,6 +157,8 @@ struct Produced {
     number: Number,
     message: Message,
     stored: bool,
+    /// By the connection before this one: only a planted bug keeps it.
+    handed_over: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -218,6 +243,12 @@ fn planted_bugs_are_found() {
         (Bug::EpochNotChecked, STORE_FAULTS),
         (Bug::IntentNotAwaited, HANDSHAKE_FAULTS),
         (Bug::PubcompBeforeRelease, HANDSHAKE_FAULTS),
+        (Bug::HandedOverWhileWriting, HANDSHAKE_FAULTS),
+        (Bug::HeirNotConfirmed, HANDSHAKE_FAULTS),
+        (Bug::UnknownNotConfirmed, HANDSHAKE_FAULTS),
+        (Bug::ReclaimedHandedOver, STORE_FAULTS),
+        (Bug::HeirReclaims, STORE_FAULTS),
+        (Bug::OldOwnerAnswers, CLIENT_FAULTS),
     ] {
         let found = explore::all(Bounds { bug: Some(bug), ..bounds(3, 1, 3, kinds) });
         assert!(found.violation.is_some(), "{bug:?} was not found in {} states", found.states);

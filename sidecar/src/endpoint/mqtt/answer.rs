@@ -232,10 +232,12 @@ fn end_handshake(
     outbound: &mut Outbound,
     unacknowledged: &mut usize,
 ) {
-    *unacknowledged = unacknowledged.saturating_sub(1);
+    // No PUBLISH of this connection waits for the answer to a release that nobody knows.
+    *unacknowledged = unacknowledged.saturating_sub(usize::from(!matches!(over, Ended::Unknown(_))));
     let mut encoder = Encoder::new(version, outbound.buffer());
     match over {
         Ended::Completed(packet_id) => encoder.pubcomp(packet_id),
+        Ended::Unknown(packet_id) => encoder.pubcomp_unknown(packet_id),
         Ended::Refused(packet_id, reason) => {
             encoder.refused(Acknowledgement::PubRec, packet_id, reason);
             outbound.answers(Ending::Refused, arrived);

@@ -245,7 +245,8 @@ impl ExactlyOnce {
     /// Takes the session back from a store that forgot it.
     pub(super) fn reclaim(&mut self, reclaim: impl FnOnce(&[Change], Incarnation) -> Reclaiming) -> bool {
         let Some(incarnation) = session::random().map(Incarnation) else { return false };
-        self.asked = Some(Asked::Reclaim(reclaim(self.handshakes.forgotten(incarnation), incarnation)));
+        let Some(changes) = self.handshakes.forgotten(incarnation) else { return false };
+        self.asked = Some(Asked::Reclaim(reclaim(changes, incarnation)));
         true
     }
 
@@ -272,7 +273,7 @@ impl ExactlyOnce {
                 Ended::Refused(packet_id, _) => {
                     refusing.take_if(|(refused, _)| *refused == packet_id).map(|(_, arrived)| arrived)
                 }
-                Ended::Completed(_) => None,
+                Ended::Completed(_) | Ended::Unknown(_) => None,
             };
             ended(over, arrived.unwrap_or_else(Instant::now));
         });
