@@ -5,6 +5,7 @@ mod expiry;
 mod identity;
 mod memory;
 mod pod_lost;
+mod same_pod;
 mod taken_over;
 
 use penstock_e2e::Redis;

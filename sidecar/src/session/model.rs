@@ -176,6 +176,8 @@ const STORE_FAULTS: &[Fault] = &[
     Fault::StoreForgetsAll,
     Fault::StoreFlushed,
 ];
+/// What a client does that goes to and fro between pods.
+const HANDOVER_FAULTS: &[Fault] = &[Fault::ConnectionLost, Fault::StoreSilent];
 const CLIENT_FAULTS: &[Fault] = &[Fault::ConnectionLost, Fault::ClientForgets, Fault::PodKilled];
 
 /// `PENSTOCK_MODEL_FAULTS` more faults than a test of every day has time for.
@@ -227,7 +229,6 @@ fn handshakes_of_an_owner_that_reclaimed_are_not_built_upon() {
         StoreFlushed,
         StoreWrites { pod: 0 },
         StoreWrites { pod: 0 },
-        Connect { pod: 0 },
     ] {
         world.take(step, bounds).expect("no violation on the way");
     }
@@ -243,14 +244,32 @@ fn planted_bugs_are_found() {
         (Bug::EpochNotChecked, STORE_FAULTS),
         (Bug::IntentNotAwaited, HANDSHAKE_FAULTS),
         (Bug::PubcompBeforeRelease, HANDSHAKE_FAULTS),
-        (Bug::HandedOverWhileWriting, HANDSHAKE_FAULTS),
-        (Bug::HeirNotConfirmed, HANDSHAKE_FAULTS),
-        (Bug::UnknownNotConfirmed, HANDSHAKE_FAULTS),
-        (Bug::ReclaimedHandedOver, STORE_FAULTS),
-        (Bug::HeirReclaims, STORE_FAULTS),
-        (Bug::OldOwnerAnswers, CLIENT_FAULTS),
     ] {
         let found = explore::all(Bounds { bug: Some(bug), ..bounds(3, 1, 3, kinds) });
         assert!(found.violation.is_some(), "{bug:?} was not found in {} states", found.states);
+    }
+}
+
+#[test]
+fn a_client_to_and_fro_between_pods_loses_nothing_by_what_a_pod_hands_over() {
+    explore::all(bounds(2, 1, 3, HANDOVER_FAULTS)).assert_sound(1_000);
+}
+
+#[test]
+fn bugs_that_are_planted_into_a_handover_are_found() {
+    for (bug, messages, faults, kinds) in [
+        (Bug::HandedOverWhileWriting, 1, 2, HANDOVER_FAULTS),
+        (Bug::HeirNotConfirmed, 2, 2, HANDOVER_FAULTS),
+        (Bug::UnknownNotConfirmed, 2, 3, HANDOVER_FAULTS),
+        (Bug::ReclaimedHandedOver, 2, 3, STORE_FAULTS),
+        (Bug::HeirReclaims, 2, 2, STORE_FAULTS),
+        (Bug::OldOwnerAnswers, 2, 2, CLIENT_FAULTS),
+    ] {
+        let found = explore::all(Bounds { bug: Some(bug), ..bounds(messages, 1, faults, kinds) });
+        let by_handover = found
+            .violation
+            .as_ref()
+            .is_some_and(|(_, way)| way.iter().any(|step| matches!(step, step::Step::Inherit { .. })));
+        assert!(by_handover, "{bug:?} was not found in {} states: {:?}", found.states, found.violation);
     }
 }

@@ -100,6 +100,11 @@ impl Client {
         }
     }
 
+    /// Whether something has been said of the session that the next turn is to look at.
+    pub(super) fn has_news(&self) -> bool {
+        self.kept_session.as_ref().is_some_and(|kept| kept.has_news())
+    }
+
     /// Asks the session store what is due.
     pub(super) fn ask(&mut self, outbound: &mut Outbound) -> Result<(), End> {
         if self.kept_session.as_ref().is_some_and(|kept| kept.was_forgotten()) {
@@ -144,6 +149,8 @@ impl Client {
                 let end = End::told(Reason::SessionTakenOver, "the session has another owner");
                 Err(end.by(By::Heir { clean: false }))
             }
+            // An heir of whom nobody wants QoS 2: it is asked again when somebody does.
+            StoreError::Unavailable(_) if exactly_once.put_off() => Ok(()),
             // It may or may not have been done: only a new owner can know.
             StoreError::Unavailable(_) => Err(End::transient("the session store cannot be asked")),
         })
@@ -166,7 +173,8 @@ impl Client {
         let asked = exactly_once.reclaim(|changes, incarnation| {
             kept.reclaim(&session.client_id, changes, incarnation, expiry, will)
         });
-        if asked { Ok(()) } else { Err(End::told(Reason::ServerBusy, "no random numbers")) }
+        let what = "a session that the store forgot cannot be taken back";
+        if asked { Ok(()) } else { Err(End::told(Reason::ServerBusy, what)) }
     }
 }
 

@@ -184,6 +184,7 @@ impl Client {
         {
             // It was told nothing, so nothing is to be told of it.
             self.adopt(hello.session, seat, resumed).will = None;
+            self.refuse_claims();
         }
     }
 

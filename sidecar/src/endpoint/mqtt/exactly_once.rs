@@ -166,6 +166,9 @@ impl ExactlyOnce {
     /// given back: its record takes its own.
     pub(super) fn next(&mut self, budget: &Arc<EndpointBudget>) -> Option<Next> {
         let &Waiting { packet_id, mark, .. } = self.waiting.front()?;
+        if matches!(mark, Mark::Known(..)) && !self.handshakes.may_recall() {
+            return None;
+        }
         let permit = match mark {
             Mark::Store(ticket) => Some((ticket, self.handshakes.may_store(packet_id, ticket))),
             Mark::Plain | Mark::Known(..) => None,
@@ -242,7 +245,7 @@ impl ExactlyOnce {
         }
     }
 
-    /// Takes the session back from a store that forgot it.
+    /// Takes the session back from a store that forgot it. False for an heir that may not, as [`Handshakes::forgotten`].
     pub(super) fn reclaim(&mut self, reclaim: impl FnOnce(&[Change], Incarnation) -> Reclaiming) -> bool {
         let Some(incarnation) = session::random().map(Incarnation) else { return false };
         let Some(changes) = self.handshakes.forgotten(incarnation) else { return false };
@@ -250,8 +253,8 @@ impl ExactlyOnce {
         true
     }
 
-    /// Waits for the store's answer. After [`StoreError::Forgot`] comes [`reclaim`](Self::reclaim); after any other
-    /// error the connection ends. A new fence is the session's from now on.
+    /// Waits for the store's answer. After [`StoreError::Forgot`] comes [`reclaim`](Self::reclaim), after
+    /// [`StoreError::Unavailable`] [`put_off`](Self::put_off); after any other error the connection ends. A new fence is the session's from now on.
     pub(super) fn poll_store(
         &mut self,
         context: &mut Context<'_>,
@@ -263,6 +266,22 @@ impl ExactlyOnce {
         };
         self.asked = None;
         Poll::Ready(answer)
+    }
+
+    /// The store did not answer: whether that can wait. As [`Handshakes::put_off`].
+    #[must_use]
+    pub(super) fn put_off(&mut self) -> bool {
+        self.handshakes.put_off()
+    }
+
+    /// Whether the handshakes can be given to another connection now.
+    pub(super) fn may_be_handed_over(&self) -> bool {
+        self.asked.is_none() && self.refusing.is_none() && self.handshakes.may_be_handed_over()
+    }
+
+    /// Gives them away, and ends. None where they may not be.
+    pub(super) fn hand_over(self) -> Option<Handshakes> {
+        self.handshakes.hand_over()
     }
 
     /// The store has done what it was asked.

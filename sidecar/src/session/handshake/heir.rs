@@ -101,3 +101,134 @@ impl Handshakes {
         self.title = Title::Certain;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::handshake::{Arrived, Ended, Permit, Released, Ticket};
+    use crate::session::record::{Digest, Fence, Incarnation, Taken};
+    use crate::store::Receipt;
+
+    const ONE: Digest = Digest(1);
+    const TWO: Digest = Digest(2);
+
+    fn begun() -> Handshakes {
+        let taken = Taken {
+            present: false,
+            fence: Fence { count: 1, token: 1 },
+            incarnation: Incarnation(7),
+            issued: 0,
+            open: Default::default(),
+            before: None,
+        };
+        Handshakes::taken(&taken, |_| None)
+    }
+
+    fn receipt() -> Receipt {
+        Receipt::for_test("t", 3, Some(9), 0)
+    }
+
+    /// A message whose intent is stored.
+    fn intend(handshakes: &mut Handshakes, packet_id: u16, digest: Digest) -> Ticket {
+        let Arrived::Store(ticket) = handshakes.publish(packet_id, false, digest) else { panic!("is new") };
+        assert!(handshakes.due().is_some());
+        handshakes.written(|_| {});
+        ticket
+    }
+
+    fn confirm(heir: &mut Handshakes) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        assert!(heir.due().is_some());
+        heir.written(|over| ended.push(over));
+        ended
+    }
+
+    /// Packet 1 is stored, packet 2 is under way.
+    fn heir() -> (Handshakes, Permit) {
+        let mut older = begun();
+        let stored = intend(&mut older, 1, ONE);
+        assert!(older.persisted(1, stored, receipt()));
+        let under_way = intend(&mut older, 2, TWO);
+        let permit = older.may_store(2, under_way);
+        (older.hand_over().expect("nothing is under way to the store"), permit)
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_the_store_is_not_handed_over() {
+        let mut older = begun();
+        let _ = older.publish(1, false, ONE);
+        assert!(older.clone().hand_over().is_none(), "an intent that is due");
+        assert!(older.due().is_some());
+        assert!(older.clone().hand_over().is_none(), "an intent under way");
+        older.written(|_| {});
+        assert!(older.clone().hand_over().is_some());
+        let Permit::Now(_) = older.may_store(1, Ticket::from_bits(1).expect("not 0")) else {
+            panic!("is due")
+        };
+        assert!(older.persisted(1, Ticket::from_bits(1).expect("not 0"), receipt()));
+        assert!(older.clone().hand_over().is_some(), "nobody waits for a receipt to be written");
+        assert_eq!(older.release(1), Released::Known);
+        assert!(older.clone().hand_over().is_none(), "a release that is due");
+        assert!(older.due().is_some());
+        assert!(older.clone().hand_over().is_none(), "a release under way");
+        older.written(|_| {});
+        assert!(older.hand_over().is_some());
+    }
+
+    #[test]
+    fn what_was_taken_back_from_a_store_that_forgot_is_not_handed_over() {
+        let mut older = begun();
+        assert!(older.forgotten(Incarnation(8)).is_some());
+        older.written(|_| {});
+        assert!(!older.may_be_handed_over());
+        assert!(Handshakes::in_memory(Incarnation(1)).hand_over().is_none(), "nor what no store has");
+    }
+
+    #[test]
+    fn an_heir_does_nothing_before_the_store_has_confirmed_it() {
+        let (mut heir, before) = heir();
+        let Arrived::Known(_, number, known) = heir.publish(1, true, ONE) else { panic!("is known") };
+        assert_eq!((number.number, known), (1, receipt()));
+        assert!(!heir.may_recall());
+        let Arrived::Store(again) = heir.publish(2, true, TWO) else { panic!("has no receipt") };
+        assert_eq!(heir.may_store(2, again), Permit::Wait);
+        assert_eq!(heir.release(9), Released::Known, "it is not known yet that nobody knows it");
+        assert_eq!(confirm(&mut heir), [Ended::Unknown(9)]);
+        assert!(heir.may_recall());
+        assert_eq!(heir.may_store(2, again), before, "under the same number");
+        assert_eq!(heir.release(9), Released::Unknown);
+        assert!(heir.due().is_none());
+    }
+
+    #[test]
+    fn a_report_of_the_older_connection_is_not_for_the_heir() {
+        let (mut heir, _) = heir();
+        let older = Ticket::from_bits(2).expect("not 0");
+        confirm(&mut heir);
+        let Arrived::Store(again) = heir.publish(2, true, TWO) else { panic!("has no receipt") };
+        assert!(!heir.persisted(2, older, receipt()));
+        assert!(heir.persisted(2, again, receipt()));
+    }
+
+    #[test]
+    fn an_heir_of_whom_nobody_wants_anything_waits_for_a_store_that_is_away() {
+        let (mut heir, _) = heir();
+        let receipts = heir.due().expect("it asks at once").to_vec();
+        assert!(matches!(receipts[..], [Change::Keep { packet_id: 1, number: 1, .. }]), "{receipts:?}");
+        assert!(heir.put_off());
+        assert!(heir.due().is_none(), "it does not ask all the time");
+        let mut next = heir.hand_over().expect("nobody waits for it");
+        assert_eq!(next.due(), Some(&receipts[..]), "the receipts go along");
+        let Arrived::Known(..) = next.publish(1, true, ONE) else { panic!("is known") };
+        assert!(!next.put_off(), "the client waits");
+    }
+
+    #[test]
+    fn an_heir_that_is_not_confirmed_takes_nothing_back_from_a_store_that_forgot() {
+        let (mut heir, _) = heir();
+        assert!(heir.due().is_some());
+        assert!(heir.forgotten(Incarnation(8)).is_none());
+        heir.written(|_| {});
+        assert!(heir.forgotten(Incarnation(8)).is_some(), "as any owner");
+    }
+}

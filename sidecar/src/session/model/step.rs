@@ -384,12 +384,13 @@ impl World {
                     }
                 }
             }
+            ToPod::Release { packet_id }
+                if bounds.bug == Some(Bug::UnknownNotConfirmed)
+                    && !connection.handshakes.contains(packet_id) =>
+            {
+                self.to_client.push(ToClient::Completed { packet_id });
+            }
             ToPod::Release { packet_id } => match connection.handshakes.release(packet_id) {
-                Released::Known if bounds.bug == Some(Bug::UnknownNotConfirmed) => {
-                    if !connection.handshakes.contains(packet_id) {
-                        self.to_client.push(ToClient::Completed { packet_id });
-                    }
-                }
                 Released::Known if bounds.bug != Some(Bug::PubcompBeforeRelease) => {}
                 Released::Known | Released::Unknown => {
                     self.to_client.push(ToClient::Completed { packet_id });
