@@ -147,8 +147,8 @@ mod tests {
     fn heir() -> (Handshakes, Permit) {
         let mut older = begun();
         let stored = intend(&mut older, 1, ONE);
-        assert!(older.persisted(1, stored, receipt()));
         let under_way = intend(&mut older, 2, TWO);
+        assert!(older.persisted(1, stored, receipt()));
         let permit = older.may_store(2, under_way);
         (older.hand_over().expect("nothing is under way to the store"), permit)
     }
