@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use penstock_e2e::device::{Device, EXPIRY_SECONDS, topic};
+use penstock_e2e::device::{Device, EXPIRY_SECONDS, topic, unknown};
 use penstock_e2e::load::wire::{Connect, Packet, Version, pubrel};
 use penstock_e2e::pods::{Pods, client_id};
 use penstock_e2e::raw::{Next, Raw};
@@ -154,6 +154,37 @@ fn what_an_heir_repeats_at_qos_2_while_redis_hangs_is_not_answered() {
         assert_eq!(pods.ids(&name).iter().collect::<HashSet<_>>().len(), 1, "{version:?}");
     }
     pods.assert_ledgers_balance();
+}
+
+#[test]
+fn releases_that_an_heir_must_keep_until_redis_answers_are_all_answered() {
+    let redis = Redis::standalone().start();
+    let receive_maximum = 20;
+    let pods = Pods::two(Kafka::shared(), &redis, |pipeline| {
+        pipeline.set("/spec/endpoints/0/mqtt/receiveMaximum", receive_maximum)
+    });
+    for version in BOTH {
+        let name = client_id("kept");
+        let mut older = Device::kept(pods[0].mqtt(), version, &name);
+        older.publish(1, "x");
+        redis.server(0).stop();
+        let mut newer = Device::kept(pods[0].mqtt(), version, &name);
+        assert!(newer.session_present, "{version:?}");
+        // More than it keeps: the rest is read when there is room.
+        let ids = 100..100 + 10 * receive_maximum;
+        newer.raw.send(&ids.clone().flat_map(pubrel).collect::<Vec<_>>());
+        assert_eq!(newer.raw.next(AT_ONCE), Next::Nothing, "{version:?}: nobody knows yet");
+        redis.server(0).cont();
+        for id in ids {
+            let packet = newer.raw.packet();
+            let expected = unknown(version);
+            assert!(
+                matches!(packet, Packet::PubComp { id: found, reason, .. } if (found, reason) == (id, expected)),
+                "{version:?} {id}: {packet:?}"
+            );
+        }
+        assert_eq!(newer.release(1), 0, "{version:?}");
+    }
 }
 
 #[test]

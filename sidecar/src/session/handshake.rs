@@ -351,8 +351,8 @@ impl Handshakes {
         !self.stored
     }
 
-    /// The write under way is done, and so the store has this owner's fence. Intents in it permit their messages; calls `ended` for each handshake that ended, in
-    /// the order of the client's packets.
+    /// The write under way is done, and so the store has this owner's fence. Intents in it permit their messages; calls
+    /// `ended` for each handshake that ended, in the order of the client's packets.
     pub fn written(&mut self, mut ended: impl FnMut(Ended)) {
         let Some(written) = self.under_way.take() else { return };
         self.title = Title::Certain;

@@ -8,6 +8,7 @@ use super::client::Client;
 use super::codec::{Acknowledgement, Encoder, Malformed, Reason, Version};
 use super::end::{By, End};
 use super::exactly_once::ExactlyOnce;
+use super::inbound::Flow;
 use super::kept;
 use super::outbound::Outbound;
 use super::will::Testator;
@@ -82,17 +83,24 @@ impl Client {
         !self.exactly_once.as_ref().is_some_and(|exactly_once| exactly_once.is_refusing())
     }
 
-    /// A PUBREL.
-    pub(super) fn release(&mut self, packet_id: u16, outbound: &mut Outbound) -> Result<(), End> {
-        let released = match &mut self.exactly_once {
-            Some(exactly_once) => exactly_once.release(packet_id),
+    /// A PUBREL. It stays where it is while there is no room for what must wait.
+    pub(super) fn release(&mut self, packet_id: u16, outbound: &mut Outbound) -> Result<Flow, End> {
+        let Self { endpoint, exactly_once, .. } = self;
+        let released = match exactly_once {
+            Some(exactly_once) => {
+                let receive_maximum = endpoint.config.receive_maximum;
+                if !exactly_once.may_release(endpoint.intake.budget(), receive_maximum) {
+                    return Ok(Flow::Full);
+                }
+                exactly_once.release(packet_id)
+            }
             None => Released::Unknown,
         };
         match released {
-            Released::Known => Ok(()),
+            Released::Known => Ok(Flow::Taken),
             Released::Unknown => {
                 Encoder::new(self.version(), outbound.buffer()).pubcomp_unknown(packet_id);
-                Ok(())
+                Ok(Flow::Taken)
             }
             Released::TooEarly => {
                 Err(Malformed::protocol("PUBREL for a message that has no PUBREC yet").into())

@@ -113,7 +113,8 @@ impl ExactlyOnce {
     /// Takes from the budget what is needed now and `more`, or gives back what is not needed. False if there is no room.
     #[must_use]
     fn settle(&mut self, budget: &Arc<EndpointBudget>, more: u64) -> bool {
-        let needed = self.handshakes.len() as u64 * HANDSHAKE_BYTES + self.waiting_bytes + more;
+        let handshakes = self.handshakes.len() + self.handshakes.held();
+        let needed = handshakes as u64 * HANDSHAKE_BYTES + self.waiting_bytes + more;
         if needed == 0 {
             self.room = None;
             return true;
@@ -217,6 +218,14 @@ impl ExactlyOnce {
         is_due
     }
 
+    /// Whether a PUBREL may be taken. For an heir it may have to be kept, for as long as the store has not confirmed it:
+    /// no more than `receive_maximum`, which is what a client can have in flight.
+    #[must_use]
+    pub(super) fn may_release(&mut self, budget: &Arc<EndpointBudget>, receive_maximum: u16) -> bool {
+        self.handshakes.may_recall()
+            || self.handshakes.held() < usize::from(receive_maximum) && self.make_room(budget, 0)
+    }
+
     /// A PUBREL.
     pub(super) fn release(&mut self, packet_id: u16) -> Released {
         self.handshakes.release(packet_id)
@@ -254,7 +263,8 @@ impl ExactlyOnce {
     }
 
     /// Waits for the store's answer. After [`StoreError::Forgot`] comes [`reclaim`](Self::reclaim), after
-    /// [`StoreError::Unavailable`] [`put_off`](Self::put_off); after any other error the connection ends. A new fence is the session's from now on.
+    /// [`StoreError::Unavailable`] [`put_off`](Self::put_off); after any other error the connection ends. A new fence is the
+    /// session's from now on.
     pub(super) fn poll_store(
         &mut self,
         context: &mut Context<'_>,

@@ -68,6 +68,15 @@ impl Handshakes {
         self.title == Title::Certain
     }
 
+    /// How many releases wait for an heir's confirmation. They are no handshakes, and take memory all the same.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        if self.title == Title::Certain {
+            return 0;
+        }
+        self.pending.ended.len() + self.under_way.as_ref().map_or(0, |write| write.ended.len())
+    }
+
     /// The write under way got no answer. True for an heir of whom nobody wants more than QoS 0 and 1: it goes on, and the
     /// store is asked again when somebody does. False: it may or may not have been done, so the owner ends.
     #[must_use]
@@ -193,10 +202,11 @@ mod tests {
         let Arrived::Store(again) = heir.publish(2, true, TWO) else { panic!("has no receipt") };
         assert_eq!(heir.may_store(2, again), Permit::Wait);
         assert_eq!(heir.release(9), Released::Known, "it is not known yet that nobody knows it");
+        assert_eq!(heir.held(), 1);
         assert_eq!(confirm(&mut heir), [Ended::Unknown(9)]);
         assert!(heir.may_recall());
         assert_eq!(heir.may_store(2, again), before, "under the same number");
-        assert_eq!(heir.release(9), Released::Unknown);
+        assert_eq!((heir.release(9), heir.held()), (Released::Unknown, 0));
         assert!(heir.due().is_none());
     }
 
