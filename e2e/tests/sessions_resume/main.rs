@@ -5,7 +5,9 @@ mod expiry;
 mod identity;
 mod memory;
 mod pod_lost;
+mod same_pod;
 mod taken_over;
+mod to_and_fro;
 
 use penstock_e2e::Redis;
 use penstock_e2e::load::wire::Version;

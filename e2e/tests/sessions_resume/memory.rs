@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::BOTH;
 
-fn in_memory(pipeline: Pipeline) -> Pipeline {
+pub(super) fn in_memory(pipeline: Pipeline) -> Pipeline {
     pipeline
         .set("/spec/endpoints/0/mqtt/sessionExpirySeconds", EXPIRY_SECONDS)
         .set("/spec/sessions", json!({"memory": {}}))

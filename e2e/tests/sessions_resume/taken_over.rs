@@ -15,7 +15,7 @@ use super::{BOTH, handshakes};
 
 /// The last word to the older connection, and nothing before it.
 #[track_caller]
-fn assert_told(device: &mut Device, version: Version) {
+pub(super) fn assert_told(device: &mut Device, version: Version) {
     let packets = device.raw.packets_until_closed(ANSWER);
     match (version, &packets[..]) {
         (Version::V311, []) | (Version::V5, [Packet::Disconnect { reason: 0x8E, .. }]) => {}

@@ -7,9 +7,12 @@
 //! same number. A release is stored before PUBCOMP, so that a packet identifier that the client uses again is never
 //! taken for the message that had it before. PUBREC needs a [`Receipt`], and nothing else gives one.
 
+mod heir;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+use self::heir::Title;
 use super::record::{Change, Digest, Incarnation, KeptReceipt, Taken};
 use crate::store::Receipt;
 
@@ -47,7 +50,8 @@ pub enum Arrived {
     Store(Ticket),
     /// The same, and the identifier was still taken by another message: a client that lost its state.
     Replaces(Ticket),
-    /// A repetition of a message that is stored there: PUBREC, unless [`Handshakes::persisted`] says otherwise by then.
+    /// A repetition of a message that is stored there: PUBREC once [`Handshakes::may_recall`], unless
+    /// [`Handshakes::persisted`] says otherwise by then.
     Known(Ticket, Number, Receipt),
 }
 
@@ -65,7 +69,7 @@ pub enum Permit {
 /// What a PUBREL means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Released {
-    /// PUBCOMP, once the store has it.
+    /// PUBCOMP, once the store has it, or has confirmed that there is none.
     Known,
     /// There is no such handshake: PUBCOMP 0x92, or without a reason for 3.1.1.
     Unknown,
@@ -78,6 +82,8 @@ pub enum Released {
 pub enum Ended {
     /// PUBCOMP.
     Completed(u16),
+    /// There was no such handshake, and now the store has confirmed that nobody else had one: as [`Released::Unknown`].
+    Unknown(u16),
     /// PUBREC with this reason code; the client does not send PUBREL after it (MQTT 5 §4.3.3).
     Refused(u16, u8),
 }
@@ -120,6 +126,9 @@ pub struct Handshakes {
     under_way: Option<Pending>,
     /// Whose receipts the store has not been told; they go along with the next write, if they still matter then.
     receipts: Vec<u16>,
+    title: Title,
+    /// Taken back from a store that forgot: only who has the client's connection may go on with these.
+    reclaimed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -165,6 +174,8 @@ impl Handshakes {
             pending: Pending::default(),
             under_way: None,
             receipts: Vec::new(),
+            title: Title::Certain,
+            reclaimed: false,
         }
     }
 
@@ -206,6 +217,7 @@ impl Handshakes {
 
     /// A PUBLISH at QoS 2. It is the same message as one before only if the client says so (DUP) and it looks the same.
     pub fn publish(&mut self, packet_id: u16, dup: bool, digest: Digest) -> Arrived {
+        self.title.is_awaited();
         let ticket = self.ticket();
         let known = self.open.get_mut(&packet_id);
         let replaces = known.is_some();
@@ -235,7 +247,9 @@ impl Handshakes {
     #[must_use]
     pub fn may_store(&self, packet_id: u16, ticket: Ticket) -> Permit {
         match self.open.get(&packet_id).filter(|handshake| handshake.ticket == ticket) {
-            Some(handshake) if handshake.intended => Permit::Now(handshake.number),
+            Some(handshake) if handshake.intended && self.title == Title::Certain => {
+                Permit::Now(handshake.number)
+            }
             Some(_) => Permit::Wait,
             None => Permit::Replaced,
         }
@@ -272,7 +286,14 @@ impl Handshakes {
     /// A PUBREL.
     #[must_use]
     pub fn release(&mut self, packet_id: u16) -> Released {
-        let Some(handshake) = self.open.get_mut(&packet_id) else { return Released::Unknown };
+        self.title.is_awaited();
+        let Some(handshake) = self.open.get_mut(&packet_id) else {
+            if self.title == Title::Certain {
+                return Released::Unknown;
+            }
+            self.pending.ended.push(Ended::Unknown(packet_id));
+            return Released::Known;
+        };
         match handshake.state {
             State::Awaiting => return Released::TooEarly,
             // PUBCOMP is on its way.
@@ -296,10 +317,11 @@ impl Handshakes {
         }
     }
 
-    /// What to write to the store now; none if nobody waits for a write, or one is under way. Then one of
-    /// [`written`](Self::written) and [`forgotten`](Self::forgotten) must follow, or the owner's end.
+    /// What to write to the store now, for an heir possibly nothing; none if nobody waits for a write, or one is under way.
+    /// Then one of [`written`](Self::written), [`forgotten`](Self::forgotten) and [`put_off`](Self::put_off) must follow,
+    /// or the owner's end.
     pub fn due(&mut self) -> Option<&[Change]> {
-        if self.under_way.is_some() || self.pending.is_empty() {
+        if self.under_way.is_some() || self.pending.is_empty() && !self.title.is_to_be_asked() {
             return None;
         }
         let mut due = std::mem::take(&mut self.pending);
@@ -329,10 +351,11 @@ impl Handshakes {
         !self.stored
     }
 
-    /// The write under way is done. Intents in it permit their messages; calls `ended` for each handshake that ended, in
-    /// the order of the client's packets.
+    /// The write under way is done, and so the store has this owner's fence. Intents in it permit their messages; calls
+    /// `ended` for each handshake that ended, in the order of the client's packets.
     pub fn written(&mut self, mut ended: impl FnMut(Ended)) {
         let Some(written) = self.under_way.take() else { return };
+        self.title = Title::Certain;
         for change in &written.changes {
             if let Change::Intend { packet_id, number, .. } = change {
                 self.confirmed = self.confirmed.max(*number);
@@ -344,8 +367,9 @@ impl Handshakes {
             }
         }
         for over in written.ended {
-            let (Ended::Completed(packet_id) | Ended::Refused(packet_id, _)) = over;
-            if self.open.get(&packet_id).is_some_and(|handshake| handshake.state == State::Releasing) {
+            if let Ended::Completed(packet_id) | Ended::Refused(packet_id, _) = over
+                && self.open.get(&packet_id).is_some_and(|handshake| handshake.state == State::Releasing)
+            {
                 self.open.remove(&packet_id);
             }
             ended(over);
@@ -353,8 +377,13 @@ impl Handshakes {
     }
 
     /// The store forgot: messages that are not produced yet get numbers under a new incarnation. What is to be written
-    /// with the reclaim, in place of the write under way.
-    pub fn forgotten(&mut self, incarnation: Incarnation) -> &[Change] {
+    /// with the reclaim, in place of the write under way. None for an heir that the store has not confirmed: the client
+    /// may have been elsewhere meanwhile, and the store forgot it. Then its connection must end.
+    pub fn forgotten(&mut self, incarnation: Incarnation) -> Option<&[Change]> {
+        if self.title != Title::Certain {
+            return None;
+        }
+        self.reclaimed = true;
         let mut under_way = self.under_way.take().unwrap_or_default();
         under_way.ended.append(&mut self.pending.ended);
         under_way.changes.clear();
@@ -370,7 +399,7 @@ impl Handshakes {
             let digest = handshake.digest;
             under_way.changes.push(Change::Intend { packet_id, number: self.issued, digest });
         }
-        &self.under_way.insert(under_way).changes
+        Some(&self.under_way.insert(under_way).changes)
     }
 
     /// What to write when the client is gone: receipts that no write has taken along. None if a write is under way, for

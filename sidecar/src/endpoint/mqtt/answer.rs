@@ -8,6 +8,7 @@ use super::client::Client;
 use super::codec::{Acknowledgement, Encoder, Malformed, Reason, Version};
 use super::end::{By, End};
 use super::exactly_once::ExactlyOnce;
+use super::inbound::Flow;
 use super::kept;
 use super::outbound::Outbound;
 use super::will::Testator;
@@ -83,22 +84,34 @@ impl Client {
         !self.exactly_once.as_ref().is_some_and(|exactly_once| exactly_once.is_refusing())
     }
 
-    /// A PUBREL.
-    pub(super) fn release(&mut self, packet_id: u16, outbound: &mut Outbound) -> Result<(), End> {
-        let released = match &mut self.exactly_once {
-            Some(exactly_once) => exactly_once.release(packet_id),
+    /// A PUBREL. It stays where it is while there is no room for what must wait.
+    pub(super) fn release(&mut self, packet_id: u16, outbound: &mut Outbound) -> Result<Flow, End> {
+        let Self { endpoint, exactly_once, .. } = self;
+        let released = match exactly_once {
+            Some(exactly_once) => {
+                let receive_maximum = endpoint.config.receive_maximum;
+                if !exactly_once.may_release(endpoint.intake.budget(), receive_maximum) {
+                    return Ok(Flow::Full);
+                }
+                exactly_once.release(packet_id)
+            }
             None => Released::Unknown,
         };
         match released {
-            Released::Known => Ok(()),
+            Released::Known => Ok(Flow::Taken),
             Released::Unknown => {
                 Encoder::new(self.version(), outbound.buffer()).pubcomp_unknown(packet_id);
-                Ok(())
+                Ok(Flow::Taken)
             }
             Released::TooEarly => {
                 Err(Malformed::protocol("PUBREL for a message that has no PUBREC yet").into())
             }
         }
+    }
+
+    /// Whether something has been said of the session that the next turn is to look at.
+    pub(super) fn has_news(&self) -> bool {
+        self.kept_session.as_ref().is_some_and(|kept| kept.has_news())
     }
 
     /// Asks the session store what is due.
@@ -145,6 +158,8 @@ impl Client {
                 let end = End::told(Reason::SessionTakenOver, "the session has another owner");
                 Err(end.by(By::Heir { clean: false }))
             }
+            // An heir of whom nobody wants QoS 2: it is asked again when somebody does.
+            StoreError::Unavailable(_) if exactly_once.put_off() => Ok(()),
             // It may or may not have been done: only a new owner can know.
             StoreError::Unavailable(_) => Err(End::transient("the session store cannot be asked")),
         })
@@ -167,7 +182,8 @@ impl Client {
         let asked = exactly_once.reclaim(|changes, incarnation| {
             kept.reclaim(&session.client_id, changes, incarnation, expiry, will)
         });
-        if asked { Ok(()) } else { Err(End::told(Reason::ServerBusy, "no random numbers")) }
+        let what = "a session that the store forgot cannot be taken back";
+        if asked { Ok(()) } else { Err(End::told(Reason::ServerBusy, what)) }
     }
 }
 
@@ -236,10 +252,12 @@ fn end_handshake(
     outbound: &mut Outbound,
     unacknowledged: &mut usize,
 ) {
-    *unacknowledged = unacknowledged.saturating_sub(1);
+    // No PUBLISH of this connection waits for the answer to a release that nobody knows.
+    *unacknowledged = unacknowledged.saturating_sub(usize::from(!matches!(over, Ended::Unknown(_))));
     let mut encoder = Encoder::new(version, outbound.buffer());
     match over {
         Ended::Completed(packet_id) => encoder.pubcomp(packet_id),
+        Ended::Unknown(packet_id) => encoder.pubcomp_unknown(packet_id),
         Ended::Refused(packet_id, reason) => {
             encoder.refused(Acknowledgement::PubRec, packet_id, reason);
             outbound.answers(Ending::Refused, arrived);

@@ -184,6 +184,7 @@ impl Client {
         {
             // It was told nothing, so nothing is to be told of it.
             self.adopt(hello.session, seat, resumed).will = None;
+            self.refuse_claims();
         }
     }
 
@@ -309,7 +310,7 @@ impl Taker for Turn<'_> {
             Packet::Unsubscribe { packet_id, filters } => {
                 told(encoder.unsuback(packet_id.get(), &filters, room))?;
             }
-            Packet::PubRel { packet_id } => client.release(packet_id.get(), outbound)?,
+            Packet::PubRel { packet_id } => return client.release(packet_id.get(), outbound),
             Packet::Disconnect { reason, session_expiry_seconds } => {
                 let expires_at_once = client.session.as_ref().is_some_and(|session| session.expires_at_once);
                 if expires_at_once && session_expiry_seconds.is_some_and(|seconds| seconds > 0) {

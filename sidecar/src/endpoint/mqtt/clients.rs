@@ -47,6 +47,13 @@ impl Clients {
         }
     }
 
+    /// The connection of a client, and its hold on a session that is kept.
+    pub(super) fn owner(&self, client_id: &str) -> Option<(Arc<Handle>, Arc<Ownership>)> {
+        let clients = self.0.lock();
+        let Inside { handle, ownership } = clients.get(client_id)?;
+        Some((Arc::clone(handle), Arc::clone(ownership.as_ref()?)))
+    }
+
     /// How many are connected whose sessions are kept.
     pub(super) fn kept(&self) -> usize {
         self.0.lock().values().filter(|inside| inside.ownership.is_some()).count()

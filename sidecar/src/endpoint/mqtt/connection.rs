@@ -112,6 +112,8 @@ impl Connection {
             None => {}
         }
         self.answer()?;
+        // With the receipts that have just come, and before anything is taken that would have to be written.
+        self.client.hand_over()?;
         let room = self.go_on()?;
         if self.reading && room {
             self.read()?;
@@ -211,6 +213,9 @@ impl Connection {
         if self.place.handle().poll_order(known, context).is_ready() {
             return Poll::Ready(Ok(()));
         }
+        if self.client.has_news() {
+            return Poll::Ready(Ok(()));
+        }
         if let Poll::Ready(entered) = self.client.poll_entering(&mut self.outbound, context) {
             return Poll::Ready(entered);
         }
@@ -305,6 +310,8 @@ impl Connection {
 
     /// Ends the connection: the last word, the books, the Will.
     async fn finish(mut self, end: End) {
+        // Whoever wants the session need not wait for this.
+        self.client.refuse_claims();
         if end.hold {
             tokio::time::sleep(HOLD).await;
         }

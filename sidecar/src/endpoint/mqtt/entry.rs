@@ -66,7 +66,7 @@ pub(super) async fn enter(
         authorize(&endpoint, gate, &hello, &identity)?;
         hello.identity = Some(identity);
     }
-    let resumed = kept::resume(&endpoint, &hello).await?;
+    let resumed = kept::resume(&endpoint, &mut hello).await?;
     let ownership = resumed.as_ref().map(|resumed| Arc::clone(resumed.kept.ownership()));
     let seat = Seat::take(&endpoint, &hello.session, handle, ownership);
     Ok(Entered { hello, seat, resumed })

@@ -113,7 +113,8 @@ impl ExactlyOnce {
     /// Takes from the budget what is needed now and `more`, or gives back what is not needed. False if there is no room.
     #[must_use]
     fn settle(&mut self, budget: &Arc<EndpointBudget>, more: u64) -> bool {
-        let needed = self.handshakes.len() as u64 * HANDSHAKE_BYTES + self.waiting_bytes + more;
+        let handshakes = self.handshakes.len() + self.handshakes.held();
+        let needed = handshakes as u64 * HANDSHAKE_BYTES + self.waiting_bytes + more;
         if needed == 0 {
             self.room = None;
             return true;
@@ -166,6 +167,9 @@ impl ExactlyOnce {
     /// given back: its record takes its own.
     pub(super) fn next(&mut self, budget: &Arc<EndpointBudget>) -> Option<Next> {
         let &Waiting { packet_id, mark, .. } = self.waiting.front()?;
+        if matches!(mark, Mark::Known(..)) && !self.handshakes.may_recall() {
+            return None;
+        }
         let permit = match mark {
             Mark::Store(ticket) => Some((ticket, self.handshakes.may_store(packet_id, ticket))),
             Mark::Plain | Mark::Known(..) => None,
@@ -214,6 +218,14 @@ impl ExactlyOnce {
         is_due
     }
 
+    /// Whether a PUBREL may be taken. For an heir it may have to be kept, for as long as the store has not confirmed it:
+    /// no more than `receive_maximum`, which is what a client can have in flight.
+    #[must_use]
+    pub(super) fn may_release(&mut self, budget: &Arc<EndpointBudget>, receive_maximum: u16) -> bool {
+        self.handshakes.may_recall()
+            || self.handshakes.held() < usize::from(receive_maximum) && self.make_room(budget, 0)
+    }
+
     /// A PUBREL.
     pub(super) fn release(&mut self, packet_id: u16) -> Released {
         self.handshakes.release(packet_id)
@@ -242,15 +254,17 @@ impl ExactlyOnce {
         }
     }
 
-    /// Takes the session back from a store that forgot it.
+    /// Takes the session back from a store that forgot it. False for an heir that may not, as [`Handshakes::forgotten`].
     pub(super) fn reclaim(&mut self, reclaim: impl FnOnce(&[Change], Incarnation) -> Reclaiming) -> bool {
         let Some(incarnation) = session::random().map(Incarnation) else { return false };
-        self.asked = Some(Asked::Reclaim(reclaim(self.handshakes.forgotten(incarnation), incarnation)));
+        let Some(changes) = self.handshakes.forgotten(incarnation) else { return false };
+        self.asked = Some(Asked::Reclaim(reclaim(changes, incarnation)));
         true
     }
 
-    /// Waits for the store's answer. After [`StoreError::Forgot`] comes [`reclaim`](Self::reclaim); after any other
-    /// error the connection ends. A new fence is the session's from now on.
+    /// Waits for the store's answer. After [`StoreError::Forgot`] comes [`reclaim`](Self::reclaim), after
+    /// [`StoreError::Unavailable`] [`put_off`](Self::put_off); after any other error the connection ends. A new fence is the
+    /// session's from now on.
     pub(super) fn poll_store(
         &mut self,
         context: &mut Context<'_>,
@@ -264,6 +278,22 @@ impl ExactlyOnce {
         Poll::Ready(answer)
     }
 
+    /// The store did not answer: whether that can wait. As [`Handshakes::put_off`].
+    #[must_use]
+    pub(super) fn put_off(&mut self) -> bool {
+        self.handshakes.put_off()
+    }
+
+    /// Whether the handshakes can be given to another connection now.
+    pub(super) fn may_be_handed_over(&self) -> bool {
+        self.asked.is_none() && self.refusing.is_none() && self.handshakes.may_be_handed_over()
+    }
+
+    /// Gives them away, and ends. None where they may not be.
+    pub(super) fn hand_over(self) -> Option<Handshakes> {
+        self.handshakes.hand_over()
+    }
+
     /// The store has done what it was asked.
     pub(super) fn written(&mut self, mut ended: impl FnMut(Ended, Instant)) {
         let refusing = &mut self.refusing;
@@ -272,7 +302,7 @@ impl ExactlyOnce {
                 Ended::Refused(packet_id, _) => {
                     refusing.take_if(|(refused, _)| *refused == packet_id).map(|(_, arrived)| arrived)
                 }
-                Ended::Completed(_) => None,
+                Ended::Completed(_) | Ended::Unknown(_) => None,
             };
             ended(over, arrived.unwrap_or_else(Instant::now));
         });

@@ -8,6 +8,7 @@ use super::MqttEndpoint;
 use super::codec::Reason;
 use super::entry::Hello;
 use super::exactly_once::{ExactlyOnce, Reclaiming};
+use super::inherit::{Claims, inherit};
 use super::will::{StoredWill, Testator};
 use crate::auth::Identity;
 use crate::planted::{self, Bug};
@@ -31,11 +32,12 @@ pub(super) struct KeptSession {
     ownership: Arc<Ownership>,
 }
 
-/// What the store's notices are compared with.
+/// What the store's notices are compared with, and where an heir asks.
 #[derive(Debug)]
 pub(super) struct Ownership {
     count: AtomicU64,
     forgotten: AtomicBool,
+    claims: Claims,
 }
 
 impl Ownership {
@@ -44,13 +46,18 @@ impl Ownership {
         self.count.load(Ordering::Acquire)
     }
 
+    /// What other connections of the client on this pod want.
+    pub(super) fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
     /// The store has forgotten the session.
     pub(super) fn forget(&self) {
         self.forgotten.store(true, Ordering::Release);
     }
 }
 
-/// A session that a client has got from the store.
+/// A session that a client has got from the store, or from its older connection.
 pub(super) struct Resumed {
     pub(super) kept: KeptSession,
     pub(super) exactly_once: Box<ExactlyOnce>,
@@ -58,9 +65,12 @@ pub(super) struct Resumed {
     pub(super) present: bool,
 }
 
-/// Asks the store for the session of a client that wants one, or that may have had one. None for a client whose session
-/// ends with the connection.
-pub(super) async fn resume(endpoint: &Arc<MqttEndpoint>, hello: &Hello) -> Result<Option<Resumed>, Reason> {
+/// Gets the session of a client that wants one, or that may have had one, from its older connection on this pod or from
+/// the store. None for a client whose session ends with the connection.
+pub(super) async fn resume(
+    endpoint: &Arc<MqttEndpoint>,
+    hello: &mut Hello,
+) -> Result<Option<Resumed>, Reason> {
     let Some(store) = endpoint.sessions.clone() else { return Ok(None) };
     let session = &hello.session;
     let keeps = session.expiry_seconds > 0;
@@ -69,6 +79,10 @@ pub(super) async fn resume(endpoint: &Arc<MqttEndpoint>, hello: &Hello) -> Resul
     }
     let identity = identity(hello.identity.as_ref());
     let will = session.will.as_ref().map(|will| kept_will(endpoint, will, &hello.testator()));
+    if let Some(resumed) = inherit(endpoint, hello, &identity, will.as_ref()).await {
+        return Ok(Some(resumed));
+    }
+    let session = &hello.session;
     let (Some(token), Some(incarnation)) = (random(), random().map(Incarnation)) else {
         return Err(Reason::ServerBusy);
     };
@@ -115,7 +129,11 @@ fn resumed(endpoint: &MqttEndpoint, store: Arc<SessionStore>, identity: Box<str>
         None => Handshakes::taken(taken, recall),
         Some(topic) => Handshakes::taken(&with_receipts(taken.clone(), topic.name()), recall),
     };
-    let ownership = Ownership { count: AtomicU64::new(taken.fence.count), forgotten: AtomicBool::new(false) };
+    let ownership = Ownership {
+        count: AtomicU64::new(taken.fence.count),
+        forgotten: AtomicBool::new(false),
+        claims: Claims::default(),
+    };
     let kept = KeptSession { store, identity, fence: taken.fence, ownership: Arc::new(ownership) };
     Resumed { kept, exactly_once: ExactlyOnce::new(handshakes), present: taken.present }
 }
@@ -140,10 +158,20 @@ impl KeptSession {
         &self.ownership
     }
 
+    /// To whom the session belongs.
+    pub(super) fn identity(&self) -> &str {
+        &self.identity
+    }
+
     /// Whether the store has said that it forgot the session. Says so once.
     pub(super) fn was_forgotten(&self) -> bool {
         self.ownership.forgotten.load(Ordering::Relaxed)
             && self.ownership.forgotten.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the store has said so, or another connection of the client asks for the session.
+    pub(super) fn has_news(&self) -> bool {
+        self.ownership.forgotten.load(Ordering::Relaxed) || self.ownership.claims.is_asked()
     }
 
     /// The store has given the session back under this fence.

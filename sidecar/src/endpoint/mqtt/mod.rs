@@ -10,6 +10,7 @@ mod entry;
 mod exactly_once;
 mod headers;
 mod inbound;
+mod inherit;
 mod kept;
 mod outbound;
 mod publish;

@@ -1,7 +1,7 @@
 //! What can happen, and what must not.
 
 use super::{
-    Bounds, Bug, Client, Command, Connection, Fault, Message, Produced, Sent, ToClient, ToPod, World,
+    Bounds, Bug, Client, Command, Connection, Fault, Message, Produced, Sent, ToClient, ToPod, Waiting, World,
 };
 use crate::session::handshake::{Arrived, Ended, Handshakes, Number, Permit, Released};
 use crate::session::record::{
@@ -16,6 +16,10 @@ const PAST: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Step {
     Connect {
+        pod: usize,
+    },
+    /// The client connects to a pod that has an older connection of it, and gets the session from that one.
+    Inherit {
         pod: usize,
     },
     Publish,
@@ -125,7 +129,11 @@ impl World {
         let mut steps = Vec::new();
         match self.client.pod {
             None if self.is_over(bounds) => {}
-            None => steps.extend([Step::Connect { pod: 0 }, Step::Connect { pod: 1 }]),
+            None => {
+                steps.extend([Step::Connect { pod: 0 }, Step::Connect { pod: 1 }]);
+                let heritages = (0..self.pods.len()).filter(|&pod| self.has_heritage(pod, bounds));
+                steps.extend(heritages.map(|pod| Step::Inherit { pod }));
+            }
             Some(_) => {
                 if self.client.next < bounds.messages && self.free_id(bounds).is_some() {
                     steps.push(Step::Publish);
@@ -182,6 +190,7 @@ impl World {
         self.faults += u8::from(step.fault().is_some());
         match step {
             Step::Connect { pod } => self.connect(pod, bounds),
+            Step::Inherit { pod } => self.inherit(pod, bounds),
             Step::Publish => self.publish(bounds),
             Step::PodReceives => self.pod_receives(bounds),
             Step::ClientReceives => self.client_receives()?,
@@ -213,7 +222,8 @@ impl World {
                 self.late.remove(index);
             }
             Step::ConnectionLost => self.client_is_cut_off(),
-            Step::PodKilled { pod } | Step::StoreSilent { pod } => self.killed_connection(pod),
+            Step::PodKilled { pod } => self.killed_connection(pod),
+            Step::StoreSilent { pod } => self.store_silent(pod),
             Step::StoreForgetsTail { index } => {
                 let past = self.past[index].clone();
                 self.forget(past, true);
@@ -290,10 +300,6 @@ impl World {
     // A connection to a pod. CONNECT, the takeover and CONNACK are one step.
 
     fn connect(&mut self, pod: usize, bounds: Bounds) {
-        if self.pods[pod].is_some() {
-            // Another connection of the client to the same pod: the old one ends first.
-            self.close(pod);
-        }
         self.remember();
         let (token, incarnation) = (self.random(), Incarnation(self.random()));
         let mut epoch = Epoch(self.epoch);
@@ -306,13 +312,49 @@ impl World {
         if bounds.bug == Some(Bug::NumberReused) {
             taken.issued = 0;
         }
-        self.pods[pod] = Some(Connection {
-            handshakes: Handshakes::taken(&taken, recall),
-            fence: taken.fence,
-            waiting: Vec::new(),
-            produced: Vec::new(),
-            command: None,
-        });
+        // The connection before, if there is one on the pod, is told after that.
+        self.killed_connection(pod);
+        self.begin(pod, Connection::new(Handshakes::taken(&taken, recall), taken.fence));
+    }
+
+    /// Whether a connection on the pod can give the session to the next one there.
+    fn has_heritage(&self, pod: usize, bounds: Bounds) -> bool {
+        let Some(Connection { handshakes, .. }) = &self.pods[pod] else { return false };
+        match bounds.bug {
+            Some(Bug::HandedOverWhileWriting | Bug::ReclaimedHandedOver) => true,
+            _ => handshakes.may_be_handed_over(),
+        }
+    }
+
+    /// Another connection of the client to the same pod, which has the session from the one before; the store is not
+    /// asked.
+    fn inherit(&mut self, pod: usize, bounds: Bounds) {
+        let Some(mut old) = self.pods[pod].take() else { return };
+        let mut handshakes = old.handshakes.clone();
+        match bounds.bug {
+            Some(Bug::HandedOverWhileWriting) => handshakes.forget_write_for_test(),
+            Some(Bug::ReclaimedHandedOver) => handshakes.forget_reclaim_for_test(),
+            _ => {}
+        }
+        let Some(mut handshakes) = handshakes.hand_over() else {
+            self.pods[pod] = Some(old);
+            return;
+        };
+        if bounds.bug == Some(Bug::HeirNotConfirmed) {
+            handshakes.believe_for_test();
+        }
+        let mut heir = Connection::new(handshakes, old.fence);
+        if bounds.bug == Some(Bug::OldOwnerAnswers) {
+            heir.produced = std::mem::take(&mut old.produced);
+            heir.produced.iter_mut().for_each(|produced| produced.handed_over = true);
+        }
+        self.abandon(old);
+        self.begin(pod, heir);
+    }
+
+    /// CONNACK, and what the client sends at once.
+    fn begin(&mut self, pod: usize, connection: Connection) {
+        self.pods[pod] = Some(connection);
         self.client.pod = Some(pod);
         // Clients send again what they have also when the session is gone, as Eclipse Paho does.
         let life = self.client.life;
@@ -334,14 +376,19 @@ impl World {
             ToPod::Publish { packet_id, dup, message, life } => {
                 match connection.handshakes.publish(packet_id, dup, Digest(u128::from(life))) {
                     Arrived::Store(ticket) | Arrived::Replaces(ticket) => {
-                        connection.waiting.push((packet_id, ticket, message));
+                        connection.waiting.push(Waiting { packet_id, ticket, message, known: None });
                     }
                     Arrived::Known(ticket, _, receipt) => {
-                        if connection.handshakes.persisted(packet_id, ticket, receipt) {
-                            self.to_client.push(ToClient::Received { packet_id });
-                        }
+                        let known = Some(receipt);
+                        connection.waiting.push(Waiting { packet_id, ticket, message, known });
                     }
                 }
+            }
+            ToPod::Release { packet_id }
+                if bounds.bug == Some(Bug::UnknownNotConfirmed)
+                    && !connection.handshakes.contains(packet_id) =>
+            {
+                self.to_client.push(ToClient::Completed { packet_id });
             }
             ToPod::Release { packet_id } => match connection.handshakes.release(packet_id) {
                 Released::Known if bounds.bug != Some(Bug::PubcompBeforeRelease) => {}
@@ -360,18 +407,27 @@ impl World {
     /// What a pod does without waiting for anything.
     fn pod_goes_on(&mut self, pod: usize, bounds: Bounds) {
         let epoch = Epoch(self.epoch);
+        let live = self.client.pod == Some(pod);
         let Some(connection) = &mut self.pods[pod] else { return };
-        while let Some(&(packet_id, ticket, message)) = connection.waiting.first() {
-            match connection.handshakes.may_store(packet_id, ticket) {
-                Permit::Now(number) => {
-                    connection.produced.push(Produced { packet_id, ticket, number, message, stored: false });
+        let Connection { handshakes, produced, .. } = connection;
+        while let Some(&Waiting { packet_id, ticket, message, known }) = connection.waiting.first() {
+            let mut produce = |number| {
+                let (stored, handed_over) = (false, false);
+                produced.push(Produced { packet_id, ticket, number, message, stored, handed_over });
+            };
+            match (known, handshakes.may_store(packet_id, ticket)) {
+                (Some(_), _) if !handshakes.may_recall() => break,
+                (Some(receipt), _) => {
+                    if handshakes.persisted(packet_id, ticket, receipt) && live {
+                        self.to_client.push(ToClient::Received { packet_id });
+                    }
                 }
-                Permit::Wait if bounds.bug == Some(Bug::IntentNotAwaited) => {
-                    let number = connection.handshakes.number_for_test(packet_id);
-                    connection.produced.push(Produced { packet_id, ticket, number, message, stored: false });
+                (None, Permit::Now(number)) => produce(number),
+                (None, Permit::Wait) if bounds.bug == Some(Bug::IntentNotAwaited) => {
+                    produce(handshakes.number_for_test(packet_id));
                 }
-                Permit::Wait => break,
-                Permit::Replaced => {}
+                (None, Permit::Wait) => break,
+                (None, Permit::Replaced) => {}
             }
             connection.waiting.remove(0);
         }
@@ -407,6 +463,16 @@ impl World {
         self.abandon(connection);
         if self.client.pod == Some(pod) {
             self.client_is_cut_off();
+        }
+    }
+
+    /// The store does not answer. A connection of which nobody wanted anything goes on, and what it sent may still arrive.
+    fn store_silent(&mut self, pod: usize) {
+        let Some(connection) = &mut self.pods[pod] else { return };
+        if connection.handshakes.put_off() {
+            self.strays.extend(connection.command.take());
+        } else {
+            self.killed_connection(pod);
         }
     }
 
@@ -489,12 +555,14 @@ impl World {
                 let mut ended = Vec::new();
                 connection.handshakes.written(|over| ended.push(over));
                 if bounds.bug == Some(Bug::PubrecOnIntent) && live {
-                    let received = connection.waiting.iter().map(|(packet_id, ..)| *packet_id);
+                    let received = connection.waiting.iter().map(|waiting| waiting.packet_id);
                     self.to_client.extend(received.map(|packet_id| ToClient::Received { packet_id }));
                 }
                 if live && bounds.bug != Some(Bug::PubcompBeforeRelease) {
                     self.to_client.extend(ended.into_iter().map(|over| match over {
-                        Ended::Completed(packet_id) => ToClient::Completed { packet_id },
+                        Ended::Completed(packet_id) | Ended::Unknown(packet_id) => {
+                            ToClient::Completed { packet_id }
+                        }
                         Ended::Refused(packet_id, _) => ToClient::Refused { packet_id },
                     }));
                 }
@@ -502,8 +570,14 @@ impl World {
             Err(Rejected::Fenced) => self.killed_connection(pod),
             Err(Rejected::Forgot) => {
                 self.random += 2;
-                let changes = connection.handshakes.forgotten(Incarnation(incarnation)).to_vec();
+                if bounds.bug == Some(Bug::HeirReclaims) {
+                    connection.handshakes.believe_for_test();
+                }
                 let fence = connection.fence;
+                let Some(changes) = connection.handshakes.forgotten(Incarnation(incarnation)) else {
+                    return self.killed_connection(pod);
+                };
+                let changes = changes.to_vec();
                 connection.command = Some(Command::Reclaim { fence, token, incarnation, epoch, changes });
             }
         }
@@ -527,9 +601,10 @@ impl World {
 
     fn reported(&mut self, pod: usize, index: usize) {
         let Some(connection) = &mut self.pods[pod] else { return };
-        let Produced { packet_id, ticket, .. } = connection.produced.remove(index);
+        let Produced { packet_id, ticket, handed_over, .. } = connection.produced.remove(index);
         let receipt = Receipt::for_test("t", 0, None, 0);
-        if connection.handshakes.persisted(packet_id, ticket, receipt) && self.client.pod == Some(pod) {
+        let is_due = handed_over || connection.handshakes.persisted(packet_id, ticket, receipt);
+        if is_due && self.client.pod == Some(pod) {
             self.to_client.push(ToClient::Received { packet_id });
         }
     }
@@ -538,6 +613,12 @@ impl World {
         let Some(connection) = &mut self.pods[pod] else { return };
         let Produced { packet_id, ticket, .. } = connection.produced.remove(index);
         let _ = connection.handshakes.refused(packet_id, ticket, 0x99);
+    }
+}
+
+impl Connection {
+    fn new(handshakes: Handshakes, fence: record::Fence) -> Self {
+        Self { handshakes, fence, waiting: Vec::new(), produced: Vec::new(), command: None }
     }
 }
 
