@@ -43,7 +43,7 @@ pub struct Road {
 pub struct Balancer {
     address: SocketAddr,
     edges: Arc<Mutex<Vec<SocketAddr>>>,
-    road: Arc<watch::Sender<Road>>,
+    road: watch::Sender<Road>,
 }
 
 #[derive(Clone, Copy)]
@@ -56,8 +56,7 @@ impl Balancer {
     /// Listens, with no edge behind it.
     pub fn start() -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
-        let balancer =
-            Self { address, edges: Arc::default(), road: Arc::new(watch::Sender::new(Road::default())) };
+        let balancer = Self { address, edges: Arc::default(), road: watch::Sender::new(Road::default()) };
         let (edges, road) = (Arc::clone(&balancer.edges), balancer.road.subscribe());
         let listener = runtime::wait(TcpListener::bind(address)).expect("a free port");
         runtime::spawn(async move {
@@ -109,21 +108,19 @@ async fn carry(client: TcpStream, edge: TcpStream, mut road: watch::Receiver<Roa
     let since = road.borrow_and_update().resets;
     let torn = {
         let mut road = road.clone();
-        async move { road.wait_for(|road| road.resets != since).await.is_ok() }
+        async move { drop(road.wait_for(|road| road.resets != since).await) }
     };
     let ((from_client, to_client), (from_edge, to_edge)) = (client.into_split(), edge.into_split());
     let (mut back, mut forth) = (
         tokio::spawn(pass(from_edge, to_client, road.clone(), Way::ToClient)),
         tokio::spawn(pass(from_client, to_edge, road, Way::ToEdge)),
     );
-    let is_torn = tokio::select! {
-        _ = async { let _ = (&mut back).await; let _ = (&mut forth).await; } => false,
-        torn = torn => torn,
-    };
-    if is_torn {
-        back.abort();
-        forth.abort();
+    tokio::select! {
+        _ = async { let _ = (&mut back).await; let _ = (&mut forth).await; } => {}
+        () = torn => {}
     }
+    back.abort();
+    forth.abort();
 }
 
 /// One way of a connection. A socket that is dropped with something unread has the kernel send a reset.

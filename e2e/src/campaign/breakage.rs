@@ -61,7 +61,7 @@ fn edge(kind: Kind, site: &mut Site, index: usize) -> Heal {
         Kind::EdgeOutOfDescriptors => {
             let heal = no_more_descriptors(edge.pid());
             // Clients come back, and this edge cannot take them.
-            [&site.mqtt, &site.http].into_iter().for_each(Balancer::reset_all);
+            site.roads().into_iter().for_each(Balancer::reset_all);
             heal
         }
         other => unreachable!("{other:?} is no fault of an edge"),
@@ -70,7 +70,7 @@ fn edge(kind: Kind, site: &mut Site, index: usize) -> Heal {
 
 fn kafka(kind: Kind, site: &Site, dice: &mut Dice) -> Heal {
     let broker = dice.below(BROKERS);
-    let [two, other] = [[broker, (broker + 1) % BROKERS], [(broker + 2) % BROKERS; 2]];
+    let (two, third) = ([broker, (broker + 1) % BROKERS], (broker + 2) % BROKERS);
     let kafka = &site.kafka;
     match kind {
         Kind::LeaderKilled => {
@@ -91,13 +91,13 @@ fn kafka(kind: Kind, site: &Site, dice: &mut Dice) -> Heal {
             mend(|site| site.kafka.controller().restart())
         }
         Kind::LeadersMoved => {
-            kafka.place(&site.topic, PARTITIONS, &[two[1], other[0], two[0]]);
+            kafka.place(&site.topic, PARTITIONS, &[two[1], third, two[0]]);
             kafka.elect_preferred_leaders();
             mend(|_| ())
         }
         Kind::ReplicasMoved => {
             kafka.place(&site.topic, PARTITIONS, &two);
-            mend(move |site| site.kafka.place(&site.topic, PARTITIONS, &[two[1], two[0], other[0]]))
+            mend(move |site| site.kafka.place(&site.topic, PARTITIONS, &[two[1], two[0], third]))
         }
         Kind::ReplicasWanting => {
             let wanted = (BROKERS + 1).to_string();
@@ -119,7 +119,7 @@ fn road(kind: Kind, site: &Site, dice: &mut Dice) -> Heal {
             // In small pieces, so that the end is in the middle of a message.
             let heal = on_the_road(site, |road| road.piece_bytes = Some(7));
             Box::new(|site| {
-                [&site.mqtt, &site.http].into_iter().for_each(Balancer::reset_all);
+                site.roads().into_iter().for_each(Balancer::reset_all);
                 heal(site)
             })
         }
@@ -184,8 +184,8 @@ fn redis(kind: Kind, site: &Site) -> Heal {
 }
 
 fn on_the_road(site: &Site, change: impl Fn(&mut Road)) -> Heal {
-    [&site.mqtt, &site.http].into_iter().for_each(|road| road.change(&change));
-    mend(|site| [&site.mqtt, &site.http].into_iter().for_each(Balancer::clear))
+    site.roads().into_iter().for_each(|road| road.change(&change));
+    mend(|site| site.roads().into_iter().for_each(Balancer::clear))
 }
 
 /// Strangers who say something to both endpoints of an edge and stay; a hit is one who is sent away.

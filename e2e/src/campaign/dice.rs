@@ -31,11 +31,6 @@ impl Dice {
         whole.mul_f64(self.below(1_001) as f64 / 1_000.0)
     }
 
-    /// One of a list.
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
     /// A list in another order.
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for place in (1..list.len()).rev() {

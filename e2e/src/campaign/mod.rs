@@ -146,9 +146,7 @@ fn round(site: &mut Site, deck: &mut Deck, plan: &Plan, report: &mut Report) {
     if within(LET_GO, || site.held().is_empty().then_some(())).is_none() {
         site.held().into_iter().for_each(|line| report.violation("held for nobody", line));
     }
-    site.kafka_failures()
-        .into_iter()
-        .for_each(|(reason, count)| *report.kafka_failures.entry(reason).or_default() += count);
+    report.kafka_failures += site.kafka_failures();
 }
 
 /// Has faults come, last and go, and notes what they did.

@@ -1,7 +1,6 @@
 //! The parts of a campaign: three brokers and a controller of their own, Redis with replica and Sentinels, three edges
 //! behind balancers.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::balancer::Balancer;
@@ -87,22 +86,14 @@ impl Site {
         Loads::new(plans.map(|plan| plan.clients(6).devices(4).rate(rate).answer_within(longest).start()))
     }
 
-    /// How often Kafka failed the edges so far, by reason.
-    pub fn kafka_failures(&self) -> BTreeMap<String, u64> {
-        let mut failures = BTreeMap::new();
-        for metrics in self.edges.iter().filter_map(|edge| edge.get("/metrics")) {
-            for line in metrics.body.lines() {
-                let Some((labels, value)) = line
-                    .strip_prefix("penstock_kafka_failures_total{")
-                    .and_then(|line| line.split_once("} "))
-                else {
-                    continue;
-                };
-                *failures.entry(labels.to_owned()).or_default() +=
-                    value.parse::<f64>().unwrap_or_default() as u64;
-            }
-        }
-        failures
+    /// Both ways to the edges.
+    pub fn roads(&self) -> [&Balancer; 2] {
+        [&self.mqtt, &self.http]
+    }
+
+    /// How often Kafka failed the edges, each since its start.
+    pub fn kafka_failures(&self) -> u64 {
+        self.edges.iter().map(|edge| edge.metric_sum("penstock_kafka_failures_total") as u64).sum()
     }
 
     /// What the edges still hold although nobody is connected: nothing, if nothing leaks.
