@@ -321,7 +321,7 @@ fn kafka(edge: &Edge, families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.counter(
         "producers_made",
-        "Producers since the start; more than 1 after a fatal error",
+        "Producers since the start; more than 1 after a fatal error, or when one stood still",
         [(&[][..], store.producers_made() as u64)],
     )?;
     let statistics = store.statistics();

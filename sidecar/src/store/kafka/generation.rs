@@ -1,8 +1,9 @@
 //! One producer's life, and the report thread that lives through one after another.
 //!
-//! A producer that fails for good (KIP-98; librdkafka's "Fatal errors"), or whose batches have become too large, is
-//! retired: it takes nothing more, and the next one is made when its last report is there. So what a lane gave to the
-//! one is decided before the other takes anything of the same lane, and order holds across producers.
+//! A producer that fails for good (KIP-98; librdkafka's "Fatal errors"), that no longer serves a partition
+//! ([`progress`](super::progress)), or whose batches have become too large, is retired: it takes nothing more, and the
+//! next one is made when its last report is there. So what a lane gave to the one is decided before the other takes
+//! anything of the same lane, and order holds across producers.
 //!
 //! A batch that a broker refuses is fatal too (`enable.gapless.guarantee`): librdkafka would go on with the batches
 //! behind it, and store what a connection sent after a message that is yet to be sent again (contract, rule 3).
@@ -16,7 +17,8 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::native::{Batch, Native, Reports};
 use super::positions::{Positions, Standing};
-use super::{KafkaStore, Observer, StartError, Topic, classify, settings};
+use super::progress::Stall;
+use super::{KafkaStore, Observer, StartError, Statistics, Topic, classify, settings};
 use crate::planted::{self, Bug};
 use crate::store::lane::Ticket;
 use crate::store::record::Record;
@@ -37,6 +39,8 @@ pub(super) struct Generation {
     batch_bytes: usize,
     /// Set once.
     retired: AtomicBool,
+    /// It no longer serves a partition. Set once, before it is retired.
+    stalled: AtomicBool,
 }
 
 impl Generation {
@@ -55,6 +59,16 @@ impl Generation {
     /// Ends the taking of messages. Returns whether this call did.
     pub(super) fn retire(&self) -> bool {
         !self.retired.swap(true, Ordering::AcqRel)
+    }
+
+    /// Ends it because it no longer serves a partition. Returns whether this call did.
+    fn give_up(&self) -> bool {
+        self.stalled.store(true, Ordering::Release);
+        self.retire()
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
     }
 
     /// Hands a record to the producer.
@@ -79,7 +93,9 @@ impl KafkaStore {
         let settings = settings::producer(&self.config, &self.references, batch_bytes)?;
         let names: Vec<_> = self.topics.iter().filter_map(Topic::c_name).collect();
         let native = Arc::new(Native::new(&settings, &names, Observer(Arc::downgrade(self)))?);
-        let generation = Arc::new(Generation { native, batch_bytes, retired: AtomicBool::new(false) });
+        let (retired, stalled) = Default::default();
+        let generation = Arc::new(Generation { native, batch_bytes, retired, stalled });
+        self.progress.lock().begin();
         self.producers_made.fetch_add(1, Ordering::Relaxed);
         self.producer.store(Some(Arc::clone(&generation)));
         Ok(generation)
@@ -171,10 +187,29 @@ impl KafkaStore {
             // What waits for a broker that does not answer has been answered as transient by then.
             let patience = Duration::from_secs(u64::from(self.config.delivery.ack_timeout_seconds));
             let too_long = since.elapsed() > patience;
-            if fatal.is_some() || too_long {
+            // After a fatal error librdkafka takes nothing more; else what is taken behind a purged message would be
+            // stored before that is sent again.
+            if fatal.is_some() || held_by_nobody && (too_long || generation.is_stalled()) {
                 generation.native.purge(too_long);
             }
         }
+    }
+
+    /// Takes in the statistics of the producer, on the report thread.
+    pub(super) fn take_statistics(&self, statistics: Statistics) {
+        let stall = self.progress.lock().observe(&statistics, Instant::now());
+        if let Some(Stall { topic, partition, messages }) = stall
+            && let Some(generation) = self.producer.load().as_ref()
+            && generation.give_up()
+        {
+            tracing::error!(
+                topic,
+                partition,
+                messages,
+                "the Kafka producer does not send messages of a partition whose leader is connected; replacing it"
+            );
+        }
+        *self.statistics.lock() = statistics;
     }
 
     fn complete(&self, rounds: &mut Rounds) {

@@ -103,6 +103,13 @@ impl Mock {
         self.store.producer.load().as_ref().unwrap().native().fail_fatally();
     }
 
+    /// Makes the producer stand still at a partition of `telemetry`, and the store notice it after a second or two of
+    /// statistics.
+    pub(crate) fn stall(&self, partition: i32) {
+        self.store.progress.lock().patience = Duration::from_secs(1);
+        self.store.producer.load().as_ref().unwrap().native().pause(c"telemetry", partition);
+    }
+
     /// Ends the store's threads; see [`Threads::end`].
     pub(crate) fn end(&mut self, patience: Duration) -> usize {
         self.threads.take().map_or(0, |threads| threads.end(patience))

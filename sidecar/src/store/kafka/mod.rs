@@ -12,6 +12,7 @@ mod look;
 pub(crate) mod mock;
 mod native;
 mod positions;
+mod progress;
 mod settings;
 mod statistics;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use crate::budget::{EndpointBudget, MESSAGE_OVERHEAD_BYTES, PodBudget};
 use crate::planted::{self, Bug};
 use crate::session::record::KeptReceipt;
 use generation::Generation;
+use progress::Progress;
 
 /// How long the threads may take to end, beyond the patience for reports: a name server that does not answer can hold
 /// librdkafka up, and then the process ends without it.
@@ -88,6 +90,7 @@ pub struct KafkaStore {
     producer: ArcSwapOption<Generation>,
     health: Health,
     statistics: Mutex<Statistics>,
+    progress: Mutex<Progress>,
     producers_made: AtomicUsize,
     ending: AtomicBool,
     /// Wakes the topic thread: to look at once, or to end.
@@ -122,6 +125,7 @@ impl KafkaStore {
             producer: ArcSwapOption::empty(),
             health: Health::new(&config.kafka.bootstrap_servers),
             statistics: Mutex::default(),
+            progress: Mutex::default(),
             producers_made: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
             look,
@@ -308,7 +312,7 @@ impl native::Observer for Observer {
 
     fn statistics(&self, json: &[u8]) {
         match (self.0.upgrade(), serde_json::from_slice(json)) {
-            (Some(store), Ok(statistics)) => *store.statistics.lock() = statistics,
+            (Some(store), Ok(statistics)) => store.take_statistics(statistics),
             (_, Err(error)) => tracing::debug!(%error, "librdkafka's statistics cannot be read"),
             (None, Ok(_)) => {}
         }

@@ -201,6 +201,18 @@ impl<O: Observer> Native<O> {
         }
     }
 
+    /// Ends the sending of messages to a partition, for tests. librdkafka takes them all the same.
+    #[cfg(test)]
+    pub(super) fn pause(&self, topic: &CStr, partition: i32) {
+        // SAFETY: the client is alive, and the list is made and destroyed here.
+        unsafe {
+            let list = sys::rd_kafka_topic_partition_list_new(1);
+            sys::rd_kafka_topic_partition_list_add(list, topic.as_ptr(), partition);
+            sys::rd_kafka_pause_partitions(self.client(), list);
+            sys::rd_kafka_topic_partition_list_destroy(list);
+        }
+    }
+
     /// Makes a fatal error, for tests.
     #[cfg(test)]
     pub(super) fn fail_fatally(&self) {

@@ -19,6 +19,61 @@ pub struct Statistics {
     pub sent_messages: u64,
     /// By broker.
     pub brokers: BTreeMap<String, BrokerStatistics>,
+    /// By topic.
+    pub topics: BTreeMap<String, TopicStatistics>,
+}
+
+/// A topic as the producer sees it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TopicStatistics {
+    /// By number; -1 holds what is not assigned yet.
+    pub partitions: BTreeMap<i32, PartitionStatistics>,
+}
+
+/// A partition as the producer sees it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PartitionStatistics {
+    /// Node id of its leader, -1 while there is none.
+    pub leader: i32,
+    /// Messages that the producer has taken for it.
+    #[serde(rename = "msgs", deserialize_with = "count")]
+    pub taken: u64,
+    /// Messages in requests, each as often as it was sent.
+    #[serde(rename = "txmsgs", deserialize_with = "count")]
+    pub sent: u64,
+    /// Messages in requests that have no answer.
+    #[serde(rename = "msgs_inflight", deserialize_with = "count")]
+    pub in_flight: u64,
+    /// Number of the last message that the broker has acknowledged; they are counted from 1, in order.
+    #[serde(rename = "acked_msgid", deserialize_with = "count")]
+    pub acknowledged: u64,
+}
+
+impl PartitionStatistics {
+    /// Messages without a positive answer.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.taken.saturating_sub(self.acknowledged)
+    }
+}
+
+impl Statistics {
+    /// The partitions whose messages could be sent, and are not on their way.
+    pub fn held_up(&self) -> impl Iterator<Item = (&str, i32, &PartitionStatistics)> {
+        let all = self.topics.iter().flat_map(|(name, topic)| {
+            topic.partitions.iter().map(move |(&number, partition)| (name.as_str(), number, partition))
+        });
+        all.filter(|(_, _, partition)| {
+            let leader = self.brokers.values().find(|broker| broker.node_id == i64::from(partition.leader));
+            partition.waiting() > 0
+                && partition.leader >= 0
+                && leader.is_some_and(|leader| {
+                    leader.state == "UP" && (partition.in_flight == 0 || leader.messages_under_way() == 0)
+                })
+        })
+    }
 }
 
 /// A broker as the producer sees it.
@@ -33,6 +88,12 @@ pub struct BrokerStatistics {
     /// Requests sent that wait for their answer.
     #[serde(rename = "waitresp_cnt", deserialize_with = "count")]
     pub requests_waiting: u64,
+    /// Messages in requests that wait to be sent.
+    #[serde(rename = "outbuf_msg_cnt", deserialize_with = "count")]
+    pub messages_to_send: u64,
+    /// Messages in requests that wait for their answer.
+    #[serde(rename = "waitresp_msg_cnt", deserialize_with = "count")]
+    pub messages_waiting: u64,
     /// Requests that failed.
     #[serde(rename = "txerrs", deserialize_with = "count")]
     pub request_errors: u64,
@@ -43,6 +104,12 @@ pub struct BrokerStatistics {
     pub rtt: Window,
     /// How long the broker asked us to pause, milliseconds.
     pub throttle: Window,
+}
+
+impl BrokerStatistics {
+    fn messages_under_way(&self) -> u64 {
+        self.messages_to_send + self.messages_waiting
+    }
 }
 
 /// A rolling window of values.

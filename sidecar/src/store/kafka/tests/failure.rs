@@ -70,6 +70,24 @@ fn nothing_is_stored_behind_a_refused_message_of_its_connection() {
 }
 
 #[test]
+fn a_producer_that_no_longer_serves_a_partition_is_replaced_and_order_holds() {
+    let mock = Mock::with(1, |config| config.delivery.ack_timeout_seconds = 3_600);
+    let connection = Connection::open(&mock);
+    connection.submit(0).unwrap();
+    mock.stall(connection.receipt(0).partition);
+    for tag in 1..=3 {
+        connection.submit(tag).unwrap();
+    }
+    for tag in 1..=3 {
+        assert_eq!(connection.next(), (tag, Outcome::Transient(TransientCause::ProducerReplaced)));
+    }
+    wait_until(|| connection.submit(1).is_ok(), || "a new producer");
+    assert_eq!(connection.receipt(1).offset(), Some(1), "directly behind message 0");
+    assert_eq!(mock.store.producers_made(), 2);
+    assert_eq!((connection.budget.used_messages(), mock.pod.used_bytes()), (0, 0));
+}
+
+#[test]
 fn a_connection_with_a_failed_message_takes_nothing_until_it_knows() {
     let mock = Mock::start();
     let connection = Connection::open(&mock);
