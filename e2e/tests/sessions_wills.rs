@@ -81,6 +81,41 @@ fn a_client_that_comes_back_or_says_goodbye_has_no_will_published() {
 }
 
 #[test]
+fn a_will_that_is_due_is_published_although_its_client_comes_back_at_once() {
+    let redis = Redis::standalone().start();
+    let a = pod(&redis, "a");
+    let names: Vec<_> = (0..5).map(|number| format!("due-{number}")).collect();
+    for name in &names {
+        let due = will(name, Duration::ZERO, Duration::ZERO);
+        let owner = connect(&a, name, false, &due);
+        a.leave(&owner, true, lost(&due)).expect("its owner");
+        a.connect(name).expect("its session");
+    }
+    until("all are published", SOON, || (ids(&a).len() >= names.len()).then_some(()));
+    assert_eq!(ids(&a), names);
+    until("none is kept", SOON, || (keys(&redis) == 0).then_some(()));
+}
+
+#[test]
+fn a_will_that_was_not_persisted_is_published_although_its_client_came_back_meanwhile() {
+    let redis = Redis::standalone().start();
+    let a = pod(&redis, "a");
+    a.persist_wills(false);
+    let due = will("due", Duration::ZERO, Duration::ZERO);
+    let owner = connect(&a, "device", false, &due);
+    a.leave(&owner, true, lost(&due)).expect("its owner");
+    until("it was tried", SOON, || (ids(&a) == ["due"]).then_some(()));
+    a.connect("device").expect("its session");
+    assert_eq!(keys(&redis), 1, "it is kept");
+    a.persist_wills(true);
+    // The pod holds it for a while.
+    let again = r"return redis.call('ZADD', KEYS[1], 0, 'device\0due')";
+    redis.server(0).cli(&["EVAL", again, "1", "penstock:{e2e/telemetry/0}:wills"]);
+    until("it was tried again", SOON, || (ids(&a) == ["due", "due"]).then_some(()));
+    until("it is removed", SOON, || (keys(&redis) == 0).then_some(()));
+}
+
+#[test]
 fn a_clean_start_ends_the_session_and_with_it_the_wait_but_not_after_a_drain() {
     let redis = Redis::standalone().start();
     let a = pod(&redis, "a");

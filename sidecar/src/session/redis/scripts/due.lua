@@ -4,6 +4,7 @@ local prefix, time, due = ARGV[1], now(), {}
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', time, 'LIMIT', 0, ARGV[2])) do
   local id, message = unpack(redis.call('HMGET', prefix .. 'w:' .. name, 'i', 'b'))
   if id then
+    redis.call('HSET', prefix .. 'w:' .. name, 'p', '1')
     redis.call('ZADD', KEYS[1], time + ARGV[3], name)
     due[#due + 1] = {name, id, message}
   else

@@ -5,7 +5,8 @@
 -- A session is one hash, so that a server that evicts keys forgets all of it or nothing:
 --   i identity  c, t fence  o the owner's pod, '' while the client is away  e epoch  n incarnation  s highest number
 --   issued  r it was reclaimed  l the pod that was taken for dead  and, by packet identifier, NUMBER:DIGEST[RECEIPT] of each open handshake.
--- A Will is a hash of its own: i id  d delay  q grace  b message  g it waits for a client that its pod has left.
+-- A Will is a hash of its own: i id  d delay  q grace  b message  g it waits for a client that its pod has left  p a pod
+-- publishes it.
 local epoch = ARGV[#ARGV]
 -- Keys of Wills outlive what they are waited for by a day.
 local DAY = 86400000

@@ -28,13 +28,15 @@ redis.call('PEXPIRE', session, ttl)
 
 local before = known.o or ''
 if before ~= '' then redis.call('SREM', prefix .. 'o:' .. before, client) end
--- A Will that waits is dropped when its client returns ([MQTT-3.1.3-9]), unless the session ends with this: then it is
--- due, but not if its client was away only because a pod was.
-if clean == '1' and redis.call('ZSCORE', wills, client) then
-  local id, grace = unpack(redis.call('HMGET', will, 'i', 'g'))
-  if id and not grace then
+-- A Will that waits is dropped when its client returns ([MQTT-3.1.3-9]), unless it is due: because its time has come,
+-- though no pod has published it yet, or because the session ends with this and its client was not away only because a
+-- pod was.
+local at = redis.call('ZSCORE', wills, client)
+if at then
+  local id, grace, taken = unpack(redis.call('HMGET', will, 'i', 'g', 'p'))
+  if id and (taken or tonumber(at) <= now() or (clean == '1' and not grace)) then
     redis.call('RENAME', will, will .. '\0' .. id)
-    redis.call('ZADD', wills, now(), client .. '\0' .. id)
+    redis.call('ZADD', wills, taken and at or now(), client .. '\0' .. id)
   end
 end
 arm(prefix, client, pod, ttl, unpack(ARGV, 9, 12))
