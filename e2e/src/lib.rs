@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step of a test is a failed test")]
 
 pub mod apiserver;
+pub mod balancer;
 pub mod campaign;
 pub mod checker;
 pub mod clients;
@@ -14,6 +15,8 @@ pub mod credentials;
 pub mod crowd;
 pub mod deployments;
 pub mod device;
+pub mod dice;
+pub mod disk;
 pub mod folder;
 pub mod image;
 pub mod kafka;
@@ -41,6 +44,7 @@ pub mod until;
 pub mod versions;
 
 pub use apiserver::ApiServer;
+pub use balancer::Balancer;
 pub use cluster::{Cluster, Installed};
 pub use device::Device;
 pub use image::Image;

@@ -23,17 +23,27 @@ pub struct Builder {
     secrets: Vec<(String, Vec<(String, String)>)>,
     arguments: Vec<String>,
     bug: Option<&'static str>,
+    environment: Vec<(&'static str, String)>,
     ready: bool,
 }
+
+/// The file of the manifest, in the sidecar's folder.
+const MANIFEST: &str = "pipeline.yaml";
 
 /// A running sidecar. It keeps its ports and its folder when it is started again.
 pub struct Sidecar {
     process: Process,
     admin: SocketAddr,
     listeners: Vec<(String, SocketAddr)>,
+    launch: Launch,
+    folder: TempDir,
+}
+
+/// What is started, and started again.
+struct Launch {
     arguments: Vec<String>,
     bug: Option<&'static str>,
-    folder: TempDir,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// A small HTTP answer of the admin port.
@@ -81,6 +91,7 @@ impl Sidecar {
             secrets: Vec::new(),
             arguments: Vec::new(),
             bug: None,
+            environment: Vec::new(),
             ready: true,
         }
     }
@@ -257,8 +268,14 @@ impl Sidecar {
     #[track_caller]
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = start(self.folder.path(), self.bug, &self.arguments);
+        self.process = self.launch.start(self.folder.path());
         self.wait_ready();
+    }
+
+    /// The manifest with which it starts the next time. Ports must stay as they are.
+    #[track_caller]
+    pub fn change_manifest(&self, pipeline: &Pipeline) {
+        std::fs::write(self.folder.path().join(MANIFEST), pipeline.to_string()).expect("a manifest file");
     }
 
     /// Replaces a file below the references folder, at once, as kubelet does.
@@ -333,6 +350,13 @@ impl Builder {
         self
     }
 
+    /// A variable of its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.environment.push((name, value.to_string()));
+        self
+    }
+
     /// Waits only until the listeners are there: for sidecars that cannot become ready.
     #[must_use]
     pub fn not_ready(mut self) -> Self {
@@ -356,10 +380,11 @@ impl Builder {
                 )
             })
             .collect();
-        let (ready, bug) = (self.ready, self.bug);
+        let (ready, bug, environment) = (self.ready, self.bug, self.environment.clone());
         let (folder, admin, arguments) = self.prepare();
-        let process = start(folder.path(), bug, &arguments);
-        let mut sidecar = Sidecar { process, admin, listeners, arguments, bug, folder };
+        let launch = Launch { arguments, bug, environment };
+        let process = launch.start(folder.path());
+        let mut sidecar = Sidecar { process, admin, listeners, launch, folder };
         if ready {
             sidecar.wait_ready();
         } else {
@@ -379,7 +404,7 @@ impl Builder {
 
     fn prepare(self) -> (TempDir, SocketAddr, Vec<String>) {
         let folder = folder::fresh("sidecar-");
-        std::fs::write(folder.path().join("pipeline.yaml"), &self.manifest).expect("a manifest file");
+        std::fs::write(folder.path().join(MANIFEST), &self.manifest).expect("a manifest file");
         for (path, content) in &self.references {
             let file = folder.path().join("references").join(path);
             std::fs::create_dir_all(file.parent().expect("a folder")).expect("a references folder");
@@ -393,7 +418,7 @@ impl Builder {
         let mut arguments = vec![
             self.subcommand.to_owned(),
             "-f".to_owned(),
-            "pipeline.yaml".to_owned(),
+            MANIFEST.to_owned(),
             "--admin".to_owned(),
             admin.to_string(),
         ];
@@ -405,12 +430,18 @@ impl Builder {
     }
 }
 
-fn start(folder: &Path, bug: Option<&'static str>, arguments: &[String]) -> Process {
-    let Some(bug) = bug else { return Process::start("sidecar", folder, binary(), arguments) };
-    let planted = binary().with_file_name("penstock-sidecar-planted");
-    assert!(planted.is_file(), "{} is missing: run `make planted` first", planted.display());
-    let environment = Some(("PENSTOCK_PLANTED_BUG", bug)).filter(|(_, bug)| !bug.is_empty());
-    Process::start_with("sidecar", folder, planted, arguments, environment.as_slice())
+impl Launch {
+    fn start(&self, folder: &Path) -> Process {
+        let mut environment: Vec<_> =
+            self.environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let Some(bug) = self.bug else {
+            return Process::start_with("sidecar", folder, binary(), &self.arguments, &environment);
+        };
+        let planted = binary().with_file_name("penstock-sidecar-planted");
+        assert!(planted.is_file(), "{} is missing: run `make planted` first", planted.display());
+        environment.extend(Some(("PENSTOCK_PLANTED_BUG", bug)).filter(|(_, bug)| !bug.is_empty()));
+        Process::start_with("sidecar", folder, planted, &self.arguments, &environment)
+    }
 }
 
 /// Contract 5 on one snapshot of the ledger: the endpoints, and the total, where what was received is not the sum of its

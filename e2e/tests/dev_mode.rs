@@ -1,17 +1,14 @@
 //! `penstock-sidecar dev`: what it acknowledged is there after kill -9 and after a full disk.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
-use std::io::{ErrorKind, Write};
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use penstock_e2e::checker::check;
 use penstock_e2e::clients::curl;
+use penstock_e2e::disk::SmallDisk;
 use penstock_e2e::kafka;
 use penstock_e2e::load::Loads;
 use penstock_e2e::{Pipeline, Sidecar, folder};
-use tempfile::TempDir;
 
 const TOPIC: &str = "telemetry";
 const FINISH: Duration = Duration::from_secs(60);
@@ -47,12 +44,12 @@ fn kill_9_of_sidecar_and_broker_under_load_loses_nothing_acknowledged() {
 
 #[test]
 fn a_full_disk_is_transient_to_senders_said_once_and_over_when_there_is_space() {
-    let disk = SmallDisk::new(8 << 20);
-    let mut sidecar = Sidecar::run(&pipeline().ack_timeout(2)).dev(disk.path()).start();
+    let folder = folder::fresh("small-disk-");
+    let disk = SmallDisk::mount(folder.path(), 8 << 20);
+    let mut sidecar = Sidecar::run(&pipeline().ack_timeout(2)).dev(&folder.path().join("data")).start();
     let loads = loads(&sidecar);
     loads.wait_acknowledged(50);
-    let ballast = disk.path().join("ballast");
-    fill(&ballast);
+    disk.fill();
     loads.settled(Duration::from_secs(3));
     // A small one might still go into the last page of its partition's file.
     let no_room = "no room ".repeat(1024);
@@ -60,7 +57,7 @@ fn a_full_disk_is_transient_to_senders_said_once_and_over_when_there_is_space() 
     refused.assert_problem(503);
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     assert!(sidecar.is_ready() && sidecar.is_running());
-    std::fs::remove_file(ballast).unwrap();
+    disk.relieve();
     loads.wait_acknowledged(50);
     let history = loads.finish(FINISH);
     // What was answered as transient may be stored nevertheless.
@@ -75,9 +72,10 @@ fn a_full_disk_is_transient_to_senders_said_once_and_over_when_there_is_space() 
 
 #[test]
 fn a_disk_that_is_full_at_the_start_ends_dev_mode_with_advice() {
-    let disk = SmallDisk::new(1 << 20);
-    fill(&disk.path().join("ballast"));
-    let data = disk.path().join("data");
+    let folder = folder::fresh("small-disk-");
+    let disk = SmallDisk::mount(folder.path(), 1 << 20);
+    disk.fill();
+    let data = folder.path().join("data");
     let ended = Sidecar::run(&pipeline()).dev(&data).run_to_end();
     assert_eq!(ended.code, 4, "{}", ended.text);
     for part in [data.to_str().unwrap(), "the disk is full", "--data"] {
@@ -94,42 +92,5 @@ fn a_second_process_on_the_folder_is_told_who_has_it() {
     let holder = format!("in use by process {}", sidecar.pid());
     for part in [data.path().to_str().unwrap(), &holder, "--data"] {
         assert!(ended.text.contains(part), "{part} in: {}", ended.text);
-    }
-}
-
-/// A file system of a few MiB. Needs root, as the tests do.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    fn new(bytes: u64) -> Self {
-        let folder = folder::fresh("small-disk-");
-        let size = format!("size={bytes}");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &size, "penstock-e2e"]).arg(folder.path());
-        assert!(mount.status().unwrap().success(), "mount needs root");
-        Self(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the sidecar may still be on it.
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-    }
-}
-
-/// Writes until nothing more goes in.
-fn fill(ballast: &Path) {
-    let mut file = std::fs::File::create(ballast).unwrap();
-    let mut piece = vec![0; 64 << 10];
-    while !piece.is_empty() {
-        if let Err(error) = file.write_all(&piece) {
-            assert_eq!(error.kind(), ErrorKind::StorageFull);
-            piece.truncate(piece.len() / 2);
-        }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::breakage::{self, Heal};
-use super::dice::Dice;
 use super::site::Site;
+use crate::dice::Dice;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -21,6 +21,12 @@ pub enum Kind {
     EdgeStarved,
     /// An edge may open no more descriptors.
     EdgeOutOfDescriptors,
+    /// An edge may have a MiB more of memory, and strangers take it: the kernel kills it.
+    EdgeOutOfMemory,
+    /// Every edge gets another configuration, one after the other: SIGTERM, a drain, and a start.
+    EdgesRolled,
+    /// The wall clock of an edge is an hour off.
+    ClockStepped,
     /// SIGKILL to a broker that leads partitions.
     LeaderKilled,
     /// SIGSTOP to a broker, and SIGCONT.
@@ -37,6 +43,20 @@ pub enum Kind {
     ReplicasWanting,
     /// Brokers throttle producers (KIP-13).
     ProducersThrottled,
+    /// The topic is deleted, with all that is in it, and made again under its name.
+    TopicRecreated,
+    /// An ACL forbids to write to the topic.
+    WritingForbidden,
+    /// The disk of a broker is full: it gives up, and starts again when there is space.
+    BrokerDiskFull,
+    /// Nothing passes between edges and a broker.
+    BrokerCut,
+    /// Answers of brokers do not come to edges, requests do come to brokers.
+    BrokerAnswersCut,
+    /// Brokers are 200 ms away, more or less.
+    BrokersFar,
+    /// Connections between edges and brokers end, in the middle of requests.
+    BrokersReset,
     /// Connections between clients and edges end, in the middle of messages.
     ClientsReset,
     /// Nothing passes between clients and edges.
@@ -51,6 +71,10 @@ pub enum Kind {
     Garbage,
     /// Strangers connect, send half of something, and stay.
     HalfSent,
+    /// Strangers publish without an end, and read no answer.
+    Unread,
+    /// Strangers send everything again with DUP, and have lost what they knew.
+    Confused,
     /// SIGKILL to the primary of Redis, whose replica takes over.
     RedisKilled,
     /// SIGSTOP to the primary of Redis, and SIGCONT before its replica takes over or after.
@@ -59,6 +83,10 @@ pub enum Kind {
     RedisReplicaKilled,
     /// Redis forgets everything.
     RedisFlushed,
+    /// Nothing passes to the primary of Redis and from it; Sentinels and its replica miss it, too.
+    RedisCut,
+    /// Redis is 100 ms away, more or less.
+    RedisFar,
 }
 
 /// What a fault touches: of faults in the same place one is enough at a time.
@@ -70,7 +98,7 @@ pub enum Place {
     Kafka,
     /// Redis.
     Redis,
-    /// The road to the edges.
+    /// The roads to the edges, and who comes on them.
     Road,
 }
 
@@ -83,12 +111,15 @@ pub struct Fault {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 38] = [
         Self::EdgeKilled,
         Self::EdgeTerminated,
         Self::EdgeStopped,
         Self::EdgeStarved,
         Self::EdgeOutOfDescriptors,
+        Self::EdgeOutOfMemory,
+        Self::EdgesRolled,
+        Self::ClockStepped,
         Self::LeaderKilled,
         Self::BrokerStopped,
         Self::TwoBrokersStopped,
@@ -97,6 +128,13 @@ impl Kind {
         Self::ReplicasMoved,
         Self::ReplicasWanting,
         Self::ProducersThrottled,
+        Self::TopicRecreated,
+        Self::WritingForbidden,
+        Self::BrokerDiskFull,
+        Self::BrokerCut,
+        Self::BrokerAnswersCut,
+        Self::BrokersFar,
+        Self::BrokersReset,
         Self::ClientsReset,
         Self::ClientsCut,
         Self::AnswersCut,
@@ -104,10 +142,14 @@ impl Kind {
         Self::ClientsNarrow,
         Self::Garbage,
         Self::HalfSent,
+        Self::Unread,
+        Self::Confused,
         Self::RedisKilled,
         Self::RedisStopped,
         Self::RedisReplicaKilled,
         Self::RedisFlushed,
+        Self::RedisCut,
+        Self::RedisFar,
     ];
 
     /// Where it is.
@@ -117,7 +159,10 @@ impl Kind {
             | Self::EdgeTerminated
             | Self::EdgeStopped
             | Self::EdgeStarved
-            | Self::EdgeOutOfDescriptors => Place::Edge,
+            | Self::EdgeOutOfDescriptors
+            | Self::EdgeOutOfMemory
+            | Self::EdgesRolled
+            | Self::ClockStepped => Place::Edge,
             Self::LeaderKilled
             | Self::BrokerStopped
             | Self::TwoBrokersStopped
@@ -125,23 +170,35 @@ impl Kind {
             | Self::LeadersMoved
             | Self::ReplicasMoved
             | Self::ReplicasWanting
-            | Self::ProducersThrottled => Place::Kafka,
+            | Self::ProducersThrottled
+            | Self::TopicRecreated
+            | Self::WritingForbidden
+            | Self::BrokerDiskFull
+            | Self::BrokerCut
+            | Self::BrokerAnswersCut
+            | Self::BrokersFar
+            | Self::BrokersReset => Place::Kafka,
             Self::ClientsReset
             | Self::ClientsCut
             | Self::AnswersCut
             | Self::ClientsFar
             | Self::ClientsNarrow
             | Self::Garbage
-            | Self::HalfSent => Place::Road,
-            Self::RedisKilled | Self::RedisStopped | Self::RedisReplicaKilled | Self::RedisFlushed => {
-                Place::Redis
-            }
+            | Self::HalfSent
+            | Self::Unread
+            | Self::Confused => Place::Road,
+            Self::RedisKilled
+            | Self::RedisStopped
+            | Self::RedisReplicaKilled
+            | Self::RedisFlushed
+            | Self::RedisCut
+            | Self::RedisFar => Place::Redis,
         }
     }
 
     /// Whether sessions may be forgotten by it: Redis replicates without waiting.
     pub fn forgets_sessions(self) -> bool {
-        matches!(self, Self::RedisKilled | Self::RedisStopped | Self::RedisFlushed)
+        matches!(self, Self::RedisKilled | Self::RedisStopped | Self::RedisFlushed | Self::RedisCut)
     }
 
     /// Whether answers may be late by it: somebody on their way was held, or the way itself was.

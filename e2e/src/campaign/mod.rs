@@ -3,9 +3,7 @@
 //!
 //! A round has edges and a topic of its own, so that memory stays bounded however long the campaign is.
 
-pub mod balancer;
 mod breakage;
-pub mod dice;
 pub mod faults;
 pub mod report;
 pub mod site;
@@ -14,12 +12,12 @@ mod watch;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use self::dice::Dice;
-use self::faults::Kind;
+use self::faults::{Kind, Place};
 use self::report::{Effect, Report, Violation};
 use self::site::Site;
 use self::watch::Watch;
-use crate::checker::check;
+use crate::checker::{History, Outcome, check};
+use crate::dice::Dice;
 use crate::load::Loads;
 use crate::until::within;
 
@@ -86,6 +84,7 @@ impl Deck {
         let mut kinds = vec![first];
         if self.dice.below(PAIRS) == 0 {
             kinds.push(self.next(|kind| kind.place() != first.place()));
+            kinds.sort_by_key(|kind| kind.place() != Place::Edge);
         }
         kinds
     }
@@ -108,6 +107,7 @@ type Excuses = Vec<(Instant, Instant)>;
 fn round(site: &mut Site, deck: &mut Deck, plan: &Plan, report: &mut Report) {
     site.begin_round();
     let loads = site.loads(plan.rate);
+    let unanswered = site.unanswered_load(plan.rate);
     loads.wait_acknowledged(100);
     let watch = Watch::default();
     let admins: Vec<_> = site.edges.iter().map(crate::Sidecar::admin).collect();
@@ -131,22 +131,32 @@ fn round(site: &mut Site, deck: &mut Deck, plan: &Plan, report: &mut Report) {
     });
     report.unreachable += loads.unreachable();
     let mut history = loads.finish(FINISH);
+    history.merge(unanswered.finish(FINISH));
     let excused = history.late.len();
     history
         .late
         .retain(|late| !excuses.iter().any(|(from, to)| late.sent < *to && late.sent + late.took > *from));
     report.late_excused += (excused - history.late.len()) as u64;
-    let verdict = check(&history, &site.kafka.read(&site.topic));
+    let verdict = check(&history, &site.records());
     let verdict = if forgets { verdict.allow_two_ids().allow_forgotten_sessions() } else { verdict };
     report.add(&history, &verdict);
     for (name, lines) in verdict.violations() {
         lines.iter().for_each(|line| report.violation(name, line.clone()));
     }
+    wrong_answers(&history).into_iter().for_each(|line| report.violation("wrong answer", line));
     watch.take_unbalanced().into_iter().for_each(|line| report.violation("books do not balance", line));
     if within(LET_GO, || site.held().is_empty().then_some(())).is_none() {
         site.held().into_iter().for_each(|line| report.violation("held for nobody", line));
     }
     report.kafka_failures += site.kafka_failures();
+}
+
+/// Answers that fit no cause: every message of the load is good, so that none may be refused for good, and whoever is told
+/// to wait is told how long.
+fn wrong_answers(history: &History) -> Vec<String> {
+    let refused = history.messages.iter().filter(|message| matches!(message.outcome, Outcome::Refused(_)));
+    let unclear = history.transient.iter().filter(|(status, after)| *status != 503 || after.is_none());
+    refused.map(ToString::to_string).chain(unclear.map(|answer| format!("HTTP {answer:?}"))).collect()
 }
 
 /// Has faults come, last and go, and notes what they did.
@@ -165,9 +175,11 @@ fn break_and_mend(
     let counted = [loads.closes(), loads.unreachable(), loads.transient()];
     loads.take_longest();
     report.now = kinds.to_vec();
-    let faults: Vec<_> = kinds.iter().map(|kind| (kind.lasts(dice), kind.inject(site, dice))).collect();
+    let mut faults: Vec<_> = kinds.iter().map(|kind| (kind.lasts(dice), kind.inject(site, dice))).collect();
     let lasts = faults.iter().map(|(lasts, _)| *lasts).max().unwrap_or_default();
     let _ = within(lasts, || None::<()>);
+    // An edge that starts again waits for what else is broken.
+    faults.sort_by_key(|(_, fault)| fault.kind.place() == Place::Edge);
     let hits = faults.into_iter().map(|(_, fault)| fault.heal(site)).sum();
     let healed = Instant::now();
     let recovered = within(GIVE_UP, || (watch.rate_now() >= RECOVERED * before).then(Instant::now));

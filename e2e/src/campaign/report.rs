@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Plan;
 use super::faults::Kind;
-use crate::checker::{History, Verdict};
+use crate::checker::{History, Message, Outcome, Verdict};
 
 /// Everything.
 #[derive(Debug, Default, Serialize)]
@@ -28,6 +28,8 @@ pub struct Report {
     pub rounds: u64,
     /// Messages sent, repetitions not counted.
     pub sent: u64,
+    /// Those of them at QoS 0, of which nobody says anything.
+    pub unanswerable: u64,
     /// Messages with a positive answer.
     pub acknowledged: u64,
     /// Messages that Kafka holds.
@@ -113,6 +115,8 @@ impl Report {
     /// Adds what a round shows.
     pub(super) fn add(&mut self, history: &History, verdict: &Verdict) {
         self.sent += verdict.sent as u64;
+        let unanswerable = |message: &&Message| message.outcome == Outcome::Unanswerable;
+        self.unanswerable += history.messages.iter().filter(unanswerable).count() as u64;
         self.acknowledged += verdict.acknowledged as u64;
         self.stored += verdict.stored as u64;
         self.duplicates += verdict.duplicates as u64;
@@ -161,6 +165,7 @@ impl Report {
         writeln!(page, "| what | count |\n|---|---:|")?;
         let counts = [
             ("messages sent", *sent),
+            ("of them at QoS 0", self.unanswerable),
             ("acknowledged", *acknowledged),
             ("stored", self.stored),
             ("later copies", self.duplicates),
@@ -169,7 +174,7 @@ impl Report {
             ("connections to nobody", self.unreachable),
             ("sessions forgotten and second ids, where Redis was made to forget", self.allowed),
             ("answers late while an edge or the road was held", self.late_excused),
-            ("delivery reports and look-ups of the edges that failed", self.kafka_failures),
+            ("delivery reports with an error", self.kafka_failures),
             ("faults", self.faults() as u64),
             ("**violations**", self.violations.len() as u64),
         ];

@@ -1,13 +1,17 @@
 //! The parts of a campaign: three brokers and a controller of their own, Redis with replica and Sentinels, three edges
-//! behind balancers.
+//! behind balancers, and roads from the edges to everything.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::balancer::Balancer;
-use crate::kafka::TopicSpec;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::kafka::{Record, TopicSpec};
 use crate::load::wire::Version;
-use crate::load::{Loads, Plan};
-use crate::{Kafka, Pipeline, Redis, Sidecar};
+use crate::load::{Load, Loads, Plan};
+use crate::{Balancer, Kafka, Pipeline, Redis, Sidecar, folder};
 
 /// Brokers.
 pub const BROKERS: usize = 3;
@@ -20,6 +24,14 @@ pub const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much later an answer may come.
 const GRACE: Duration = Duration::from_secs(1);
 const SESSION_EXPIRY_SECONDS: u32 = 3_600;
+/// The disk of a broker, which is in memory: for what some rounds write until their topics are gone.
+const DISK_BYTES: u64 = 3 << 30;
+/// How many loads share the rate.
+const LOADS: u32 = 8;
+/// Where strangers publish.
+const STRANGERS: &str = "strangers";
+/// What a producer waits for, in turn: what a new configuration changes.
+const LINGER_MILLISECONDS: [i32; 2] = [5, 2];
 
 /// What runs for the whole campaign.
 pub struct Site {
@@ -31,19 +43,52 @@ pub struct Site {
     pub mqtt: Balancer,
     /// The road of HTTP clients.
     pub http: Balancer,
+    /// The roads of the edges to each broker.
+    pub to_brokers: Vec<Arc<Balancer>>,
+    /// The roads of the edges to each server of Redis.
+    pub to_redis: Vec<Arc<Balancer>>,
     /// The edges of the present round.
     pub edges: Vec<Sidecar>,
+    pipelines: Vec<Pipeline>,
+    /// What each edge's clock is off by.
+    clocks: TempDir,
+    configuration: usize,
     /// The topic of the present round.
     pub topic: String,
+    /// What was in it before it was deleted and made again.
+    pub former: Vec<Record>,
 }
 
 impl Site {
     /// Starts everything but the edges.
     pub fn start() -> Self {
-        let kafka = Kafka::three().min_isr(2).start();
-        let redis = Redis::sentinels().start();
+        let roads = |count| (0..count).map(|_| Arc::new(Balancer::start())).collect::<Vec<_>>();
+        let (to_brokers, to_redis) = (roads(BROKERS), roads(2));
+        let kafka = Kafka::three()
+            .min_isr(2)
+            .roads(&to_brokers)
+            .small_disks(DISK_BYTES)
+            .set("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+            .set("allow.everyone.if.no.acl.found", true)
+            .start();
+        kafka.open_topics();
+        kafka.create(&TopicSpec::new(STRANGERS, PARTITIONS).set("min.insync.replicas", 2));
+        let redis = Redis::sentinels().roads(&to_redis).start();
         let (mqtt, http) = (Balancer::start(), Balancer::start());
-        Self { kafka, redis, mqtt, http, edges: Vec::new(), topic: String::new() }
+        Self {
+            kafka,
+            redis,
+            mqtt,
+            http,
+            to_brokers,
+            to_redis,
+            edges: Vec::new(),
+            pipelines: Vec::new(),
+            clocks: folder::fresh("clocks-"),
+            configuration: 0,
+            topic: String::new(),
+            former: Vec::new(),
+        }
     }
 
     /// New edges on a new topic: what a round does to its topic, the next one does not see.
@@ -53,10 +98,22 @@ impl Site {
             self.kafka.delete_topic(&self.topic);
         }
         self.topic = self.kafka.fresh_name("campaign");
-        self.kafka.create(&TopicSpec::new(&self.topic, PARTITIONS).set("min.insync.replicas", 2));
-        self.edges = (0..EDGES).map(|_| Sidecar::run(&self.pipeline()).start()).collect();
+        self.former.clear();
+        self.create_topic();
+        self.pipelines = (0..EDGES).map(|_| self.pipeline()).collect();
+        self.edges = (0..EDGES).map(|index| self.edge(index)).collect();
         self.mqtt.serve(self.edges.iter().map(Sidecar::mqtt).collect());
         self.http.serve(self.edges.iter().map(Sidecar::http).collect());
+    }
+
+    /// Makes the topic of the round.
+    pub fn create_topic(&self) {
+        self.kafka.create(&TopicSpec::new(&self.topic, PARTITIONS).set("min.insync.replicas", 2));
+    }
+
+    /// Everything that was stored in the topic of the round.
+    pub fn records(&self) -> Vec<Record> {
+        [self.former.clone(), self.kafka.read(&self.topic)].concat()
     }
 
     fn pipeline(&self) -> Pipeline {
@@ -65,10 +122,54 @@ impl Site {
             .set("/spec/endpoints/0/mqtt/maximumQoS", "ExactlyOnce")
             .set("/spec/endpoints/0/mqtt/sessionExpirySeconds", SESSION_EXPIRY_SECONDS)
             .set("/spec/sessions", self.redis.spec())
+            .push("/spec/topics", json!({"name": STRANGERS, "topicName": STRANGERS}))
+            .push(
+                "/spec/routes",
+                json!({
+                    "name": STRANGERS,
+                    "from": [
+                        {"endpoint": "mqtt", "topicFilter": "strangers/{name}"},
+                        {"endpoint": "rest", "path": "/strangers/{name}"},
+                    ],
+                    "to": {"topic": STRANGERS},
+                    "key": "{name}",
+                }),
+            )
+    }
+
+    fn edge(&self, index: usize) -> Sidecar {
+        self.set_clock(index, 0);
+        Sidecar::run(&self.pipelines[index])
+            .environment("LD_PRELOAD", faketime().display())
+            .environment("FAKETIME_TIMESTAMP_FILE", self.clock(index).display())
+            .environment("FAKETIME_CACHE_DURATION", 1)
+            .environment("DONT_FAKE_MONOTONIC", 1)
+            .environment("NO_FAKE_STAT", 1)
+            .start()
+    }
+
+    fn clock(&self, index: usize) -> PathBuf {
+        self.clocks.path().join(index.to_string())
+    }
+
+    /// Sets the wall clock of an edge so many seconds off; it notices within a second.
+    pub fn set_clock(&self, index: usize, seconds: i64) {
+        let new = self.clocks.path().join("new");
+        std::fs::write(&new, format!("{seconds:+}\n")).expect("a file for the clock");
+        std::fs::rename(new, self.clock(index)).expect("a file for the clock");
+    }
+
+    /// Gives every edge another configuration for its next start.
+    pub fn change_configuration(&mut self) {
+        self.configuration += 1;
+        let linger = LINGER_MILLISECONDS[self.configuration % LINGER_MILLISECONDS.len()];
+        for (edge, pipeline) in self.edges.iter().zip(&self.pipelines) {
+            edge.change_manifest(&pipeline.clone().set("/spec/kafka/producer/lingerMilliseconds", linger));
+        }
     }
 
     /// Clients of both MQTT versions at QoS 1 and 2, with clean and with kept sessions, and of both HTTP versions, with
-    /// several keys and payload sizes: `per_second` messages in all.
+    /// several keys and payload sizes: with [`Site::unanswered_load`] `per_second` messages in all.
     pub fn loads(&self, per_second: u32) -> Loads {
         let mqtt = |version| Plan::mqtt(self.mqtt.address(), version);
         let http = self.http.address();
@@ -81,14 +182,30 @@ impl Site {
             Plan::http(http).project("http-1").payload_bytes(100),
             Plan::http2(http).project("http-2").payload_bytes(4_096),
         ];
-        let rate = per_second / plans.len() as u32;
+        let rate = per_second / LOADS;
         let longest = ACK_TIMEOUT + GRACE;
         Loads::new(plans.map(|plan| plan.clients(6).devices(4).rate(rate).answer_within(longest).start()))
     }
 
+    /// Clients at QoS 0, beside those of [`Site::loads`]: nobody tells them anything.
+    pub fn unanswered_load(&self, per_second: u32) -> Load {
+        let plan = Plan::mqtt(self.mqtt.address(), Version::V5).qos(0).project("zero");
+        plan.clients(6).devices(4).payload_bytes(100).rate(per_second / LOADS).start()
+    }
+
     /// Both ways to the edges.
-    pub fn roads(&self) -> [&Balancer; 2] {
-        [&self.mqtt, &self.http]
+    pub fn roads(&self) -> Vec<&Balancer> {
+        vec![&self.mqtt, &self.http]
+    }
+
+    /// The ways of the edges to brokers.
+    pub fn roads_to_brokers(&self) -> Vec<&Balancer> {
+        self.to_brokers.iter().map(AsRef::as_ref).collect()
+    }
+
+    /// The ways of the edges to Redis.
+    pub fn roads_to_redis(&self) -> Vec<&Balancer> {
+        self.to_redis.iter().map(AsRef::as_ref).collect()
     }
 
     /// How often Kafka failed the edges, each since its start.
@@ -115,4 +232,11 @@ impl Site {
         }
         held
     }
+}
+
+/// The library that gives a process another wall clock.
+fn faketime() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").expect("a folder of libraries").flatten();
+    let mut found = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    found.find(|file| Path::exists(file)).expect("faketime is not installed: run `make parts`")
 }

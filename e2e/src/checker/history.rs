@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 pub struct Message {
     /// Which of the generator's clients sent it. A client has one connection at a time.
     pub client: u32,
+    /// The connection that it was first sent on, counted by its client.
+    pub connection: usize,
     /// The record key that its route renders; `None` for a route without a key.
     pub key: Option<String>,
     /// Place in the client's order of sending, from 0.
@@ -29,6 +31,8 @@ pub enum Outcome {
     Open,
     /// A positive answer, with a receipt where the protocol carries one.
     Acknowledged(Option<Receipt>),
+    /// It was sent at QoS 0: nobody will say anything.
+    Unanswerable,
     /// A negative answer that is final: an error PUBACK, an HTTP status in the 400s.
     Refused(String),
 }

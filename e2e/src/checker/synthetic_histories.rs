@@ -9,7 +9,16 @@ const TOPIC: &str = "t";
 
 fn message(sequence: u64, outcome: Outcome) -> Message {
     let payload = format!("{}padding", Message::identity("x", 1, sequence)).into_bytes();
-    Message { client: 1, key: Some("k".into()), sequence, payload, sends: 1, once: false, outcome }
+    Message {
+        client: 1,
+        connection: 1,
+        key: Some("k".into()),
+        sequence,
+        payload,
+        sends: 1,
+        once: false,
+        outcome,
+    }
 }
 
 fn acknowledged(sequence: u64) -> Message {

@@ -64,7 +64,7 @@ pub fn check(history: &History, records: &[Record]) -> Verdict {
     };
     let mut copies: Vec<Vec<&Record>> = vec![Vec::new(); history.messages.len()];
     let mut message_of_id: HashMap<&str, usize> = HashMap::new();
-    let mut last_first_copy: HashMap<(u32, &str), (i32, u64)> = HashMap::new();
+    let mut last_first_copy: HashMap<(u32, usize, &str), (i32, u64)> = HashMap::new();
     for record in records {
         let Some(&index) = by_identity.get(Message::identity_of(&record.payload)) else {
             verdict.foreign.push(format!("{}: nobody sent it", place(record)));
@@ -98,8 +98,10 @@ pub fn check(history: &History, records: &[Record]) -> Verdict {
         verdict.stored += 1;
         // Without a key nothing promises an order.
         let Some(key) = message.key.as_deref() else { continue };
-        let last =
-            last_first_copy.entry((message.client, key)).or_insert((record.partition, message.sequence));
+        // What is not sent again is in no order with what came by another connection.
+        let connection = if message.outcome == Outcome::Unanswerable { message.connection } else { 0 };
+        let sender = (message.client, connection, key);
+        let last = last_first_copy.entry(sender).or_insert((record.partition, message.sequence));
         if last.0 != record.partition {
             verdict.out_of_order.push(format!("{}: key {key} was in partition {}", place(record), last.0));
         } else if message.sequence < last.1 {

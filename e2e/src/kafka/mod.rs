@@ -7,8 +7,8 @@ mod operations;
 mod records;
 
 use std::path::PathBuf;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use tempfile::TempDir;
 
@@ -18,7 +18,7 @@ use self::node::{NodePlan, Role};
 pub use self::records::{Record, read};
 use crate::pki::Authority;
 use crate::place::Place;
-use crate::{folder, ports};
+use crate::{Balancer, folder, ports};
 
 /// What the logs of a measured cluster may need until old segments go.
 const STEADY_BYTES: u64 = 4 << 30;
@@ -42,6 +42,8 @@ pub struct Builder {
     users: Vec<User>,
     tls: Option<TlsFiles>,
     settings: Vec<(String, String)>,
+    roads: Vec<Arc<Balancer>>,
+    disk_bytes: Option<u64>,
     site: Site,
 }
 
@@ -80,6 +82,7 @@ pub struct Kafka {
     admin: admin::Admin,
     site: Site,
     secured: bool,
+    roads: Vec<Arc<Balancer>>,
     replication: usize,
     // Last: the processes above are killed before their folders go.
     folder: TempDir,
@@ -96,6 +99,8 @@ impl Kafka {
             users: Vec::new(),
             tls: None,
             settings: Vec::new(),
+            roads: Vec::new(),
+            disk_bytes: None,
             site: Site::here(),
         }
     }
@@ -111,8 +116,13 @@ impl Kafka {
         Builder { brokers: 3, ..Self::single() }
     }
 
-    /// `bootstrap.servers` for the clients under test: the SASL listeners where there are users.
+    /// `bootstrap.servers` for the clients under test: the SASL listeners where there are users, the roads where there
+    /// are roads.
     pub fn bootstrap(&self) -> String {
+        if !self.roads.is_empty() {
+            let roads: Vec<_> = self.roads.iter().map(|road| road.address().to_string()).collect();
+            return roads.join(",");
+        }
         let ports = self.brokers.iter().map(|broker| self.client_port(broker));
         let servers: Vec<_> = ports.map(|port| format!("{}:{port}", self.site.host)).collect();
         servers.join(",")
@@ -223,6 +233,21 @@ impl Builder {
         self
     }
 
+    /// Clients under test reach each broker by its road; brokers and harness reach each other without.
+    #[must_use]
+    pub fn roads(mut self, roads: &[Arc<Balancer>]) -> Self {
+        assert_eq!(roads.len(), self.brokers, "a road for each broker");
+        self.roads = roads.to_vec();
+        self
+    }
+
+    /// Gives each broker a disk of its own of so many bytes; see [`Broker::disk`].
+    #[must_use]
+    pub fn small_disks(mut self, bytes: u64) -> Self {
+        self.disk_bytes = Some(bytes);
+        self
+    }
+
     /// Any setting of the brokers.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
@@ -257,6 +282,8 @@ impl Builder {
             users: self.users.clone(),
             tls: self.tls.clone(),
             settings: self.settings.clone(),
+            road: usize::try_from(id).ok().and_then(|id| self.roads.get(id)).cloned(),
+            disk_bytes: self.disk_bytes,
             site: site.clone(),
         };
         let mut plans = Vec::new();
@@ -277,6 +304,7 @@ impl Builder {
             admin,
             site,
             secured: !self.users.is_empty(),
+            roads: self.roads,
             replication: self.brokers,
             folder,
         };

@@ -1,17 +1,20 @@
 //! One Kafka process: its properties, its start, and the ways to hurt it.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::process::Signal;
 
 use super::{Site, TlsFiles, User};
+use crate::disk::SmallDisk;
 use crate::place::Place;
 use crate::process::run;
 use crate::until::START;
-use crate::{Process, parts};
+use crate::{Balancer, Process, parts};
 
 /// Any valid cluster id will do: clusters of different tests share nothing.
 const CLUSTER_ID: &str = "cGVuc3RvY2stZTJlLXRlcw";
@@ -42,6 +45,9 @@ pub(super) struct NodePlan {
     pub(super) users: Vec<User>,
     pub(super) tls: Option<TlsFiles>,
     pub(super) settings: Vec<(String, String)>,
+    /// How clients under test reach it, if not at its own address.
+    pub(super) road: Option<Arc<Balancer>>,
+    pub(super) disk_bytes: Option<u64>,
     pub(super) site: Site,
 }
 
@@ -55,6 +61,7 @@ pub struct Broker {
     steady: bool,
     place: Place,
     process: Mutex<Process>,
+    disk: Option<SmallDisk>,
 }
 
 impl Broker {
@@ -69,8 +76,15 @@ impl Broker {
                 let tls_port = plan.site.port(9292 + nth);
                 let name = format!("kafka-{}", plan.id);
                 let home = folder.join(&name);
-                std::fs::create_dir(&home).expect("a folder for the node");
-                let text = properties(&plan, &home, port, sasl_port, tls_port);
+                let data = home.join("data");
+                std::fs::create_dir_all(&data).expect("a folder for the node");
+                let disk = plan.disk_bytes.map(|bytes| SmallDisk::mount(&data, bytes));
+                let ports =
+                    Ports { plain: port, sasl: sasl_port, tls: tls_port, road: plan.site.port(9392 + nth) };
+                if let Some(road) = &plan.road {
+                    road.serve(vec![SocketAddr::from(([127, 0, 0, 1], ports.road))]);
+                }
+                let text = properties(&plan, &home, &ports);
                 std::fs::write(home.join("server.properties"), text).expect("a properties file");
                 std::thread::spawn(move || {
                     format(&home, &plan.users);
@@ -85,6 +99,7 @@ impl Broker {
                         steady: plan.steady,
                         place,
                         process: Mutex::new(process),
+                        disk,
                     }
                 })
             })
@@ -114,6 +129,21 @@ impl Broker {
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.process.lock().pid()
+    }
+
+    /// Its disk, of a cluster with small ones.
+    ///
+    /// # Panics
+    /// When it has none of its own.
+    #[track_caller]
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("a disk of its own")
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn wait_ended(&self) {
+        self.process.lock().wait_exit_code(START);
     }
 
     /// SIGKILL.
@@ -213,18 +243,29 @@ rootLogger.appenderRef.out.ref = out
     std::fs::write(folder.join("log4j2.properties"), text).expect("a logging configuration");
 }
 
-fn properties(plan: &NodePlan, home: &Path, port: u16, sasl_port: u16, tls_port: u16) -> String {
+/// The ports of a node's listeners.
+struct Ports {
+    plain: u16,
+    sasl: u16,
+    tls: u16,
+    road: u16,
+}
+
+fn properties(plan: &NodePlan, home: &Path, ports: &Ports) -> String {
     let (controller, controller_port) = plan.controller;
     let address = &plan.site.address;
     let secured = !plan.users.is_empty();
     let mut listeners = Vec::new();
     if plan.role != Role::Controller {
-        listeners.push(format!("PLAIN://{address}:{port}"));
+        listeners.push(format!("PLAIN://{address}:{}", ports.plain));
         if secured {
-            listeners.push(format!("CLIENTS://{address}:{sasl_port}"));
+            listeners.push(format!("CLIENTS://{address}:{}", ports.sasl));
         }
         if plan.tls.is_some() {
-            listeners.push(format!("MUTUAL://{address}:{tls_port}"));
+            listeners.push(format!("MUTUAL://{address}:{}", ports.tls));
+        }
+        if plan.road.is_some() {
+            listeners.push(format!("ROAD://{address}:{}", ports.road));
         }
     }
     if plan.role != Role::Broker {
@@ -243,11 +284,23 @@ fn properties(plan: &NodePlan, home: &Path, port: u16, sasl_port: u16, tls_port:
     set("node.id", &plan.id);
     set("controller.quorum.voters", &format!("{controller}@127.0.0.1:{controller_port}"));
     set("listeners", &listeners.join(","));
+    if let Some(road) = &plan.road {
+        let own = format!("ROAD://{address}:{}", ports.road);
+        let advertised = listeners.iter().filter(|listener| !listener.starts_with("CONTROLLER"));
+        let advertised: Vec<_> = advertised
+            .map(
+                |listener| {
+                    if *listener == own { format!("ROAD://{}", road.address()) } else { listener.clone() }
+                },
+            )
+            .collect();
+        set("advertised.listeners", &advertised.join(","));
+    }
     set("controller.listener.names", &"CONTROLLER");
     let sasl = if plan.tls.is_some() { "SASL_SSL" } else { "SASL_PLAINTEXT" };
     set(
         "listener.security.protocol.map",
-        &format!("PLAIN:PLAINTEXT,CLIENTS:{sasl},MUTUAL:SSL,CONTROLLER:PLAINTEXT"),
+        &format!("PLAIN:PLAINTEXT,CLIENTS:{sasl},MUTUAL:SSL,ROAD:PLAINTEXT,CONTROLLER:PLAINTEXT"),
     );
     if let Some(TlsFiles { own, ca }) = plan.tls.as_ref().filter(|_| plan.role != Role::Controller) {
         for listener in ["clients", "mutual"] {

@@ -42,6 +42,23 @@ impl Kafka {
         );
     }
 
+    /// Lets everybody do everything with topics, on a cluster with an authorizer for which what no ACL names is allowed.
+    #[track_caller]
+    pub fn open_topics(&self) {
+        self.tool(
+            "AclCommand",
+            &["--add", "--allow-principal", "User:*", "--operation", "All", "--topic", "*"],
+        );
+    }
+
+    /// Forbids everybody to write to a topic, or no longer.
+    #[track_caller]
+    pub fn forbid_writing(&self, topic: &str, forbidden: bool) {
+        let change: &[&str] = if forbidden { &["--add"] } else { &["--remove", "--force"] };
+        let acl = ["--deny-principal", "User:*", "--operation", "Write", "--topic", topic];
+        self.tool("AclCommand", &[change, &acl].concat());
+    }
+
     fn tool(&self, class: &str, arguments: &[&str]) {
         let class = format!("org.apache.kafka.tools.{class}");
         node::tool(&self.site.place, &class, self.folder.path(), &self.on_bootstrap(arguments));

@@ -9,6 +9,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::Kafka;
 
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A record as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -52,29 +54,24 @@ impl Kafka {
     pub fn read(&self, topic: &str) -> Vec<Record> {
         self.site.place.inside(|| read(self.admin_bootstrap(), topic))
     }
+
+    /// How many records are in a topic, or were.
+    #[track_caller]
+    pub fn appended(&self, topic: &str) -> i64 {
+        let ends = self
+            .site
+            .place
+            .inside(|| ends(&consumer(self.admin_bootstrap()), topic, Instant::now() + PATIENCE));
+        ends.into_iter().map(|(_, _, high)| high).sum()
+    }
 }
 
 /// Every record of a topic of the cluster at `bootstrap`, by partition and offset.
 #[track_caller]
 pub fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
-    const PATIENCE: Duration = Duration::from_secs(60);
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "penstock-e2e-reader")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "false")
-        .set("allow.auto.create.topics", "false")
-        .set("fetch.wait.max.ms", "50")
-        .set("reconnect.backoff.max.ms", "250")
-        .create()
-        .expect("a consumer");
     let deadline = Instant::now() + PATIENCE;
-    let ends = loop {
-        match end_offsets(&consumer, topic) {
-            Ok(ends) => break ends,
-            Err(error) => assert!(Instant::now() < deadline, "cannot find the ends of {topic}: {error}"),
-        }
-    };
+    let consumer = consumer(bootstrap);
+    let ends = ends(&consumer, topic, deadline);
     let mut list = TopicPartitionList::new();
     for &(partition, low, high) in &ends {
         if low < high {
@@ -104,6 +101,30 @@ pub fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
     }
     records.sort_by_key(|record| (record.partition, record.offset));
     records
+}
+
+fn consumer(bootstrap: &str) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "penstock-e2e-reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "false")
+        .set("allow.auto.create.topics", "false")
+        .set("fetch.wait.max.ms", "50")
+        .set("reconnect.backoff.max.ms", "250")
+        .create()
+        .expect("a consumer")
+}
+
+/// [`end_offsets`], once Kafka answers.
+#[track_caller]
+fn ends(consumer: &BaseConsumer, topic: &str, deadline: Instant) -> Vec<(i32, i64, i64)> {
+    loop {
+        match end_offsets(consumer, topic) {
+            Ok(ends) => return ends,
+            Err(error) => assert!(Instant::now() < deadline, "cannot find the ends of {topic}: {error}"),
+        }
+    }
 }
 
 /// Partition, first offset, end offset.

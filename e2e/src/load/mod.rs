@@ -128,7 +128,7 @@ impl Plan {
     /// sent again: in a session that was kept under the same packet identifier and with DUP, else as a new message.
     #[must_use]
     pub fn qos(mut self, qos: u8) -> Self {
-        assert!(matches!(qos, 1 | 2), "a history of QoS 0 has no answers");
+        assert!(qos <= 2, "MQTT has three");
         self.qos = qos;
         if qos == 2 { self.keep_session(3600) } else { self }
     }
@@ -375,6 +375,7 @@ impl Script {
         payload.resize(self.bytes.max(payload.len()), b'.');
         self.history.messages.push(Message {
             client: self.client,
+            connection: 0,
             key: Some(format!("{}/{}", self.project, self.device(sequence))),
             sequence,
             payload,

@@ -169,7 +169,7 @@ impl Client<'_> {
             if self.signals.abandon.load(Relaxed) {
                 return;
             }
-            if self.is_done() {
+            if self.is_done() && output.is_empty() {
                 let _ = writer.write_all(&wire::DISCONNECT).await;
                 return;
             }
@@ -198,9 +198,15 @@ impl Client<'_> {
                 }
                 _ = pace.tick(), if may_send => {
                     let index = self.script.next();
-                    self.script.message(index).once = self.plan.qos == 2;
+                    let message = self.script.message(index);
+                    (message.once, message.connection) = (self.plan.qos == 2, self.attempts);
                     self.signals.sent.fetch_add(1, Relaxed);
-                    let id = self.in_flight.begin(index);
+                    let id = if self.plan.qos == 0 {
+                        self.script.message(index).outcome = Outcome::Unanswerable;
+                        0
+                    } else {
+                        self.in_flight.begin(index)
+                    };
                     self.publish(id, index, false, &mut output);
                 }
                 _ = ping.tick() => output.extend_from_slice(&wire::PINGREQ),

@@ -5,6 +5,7 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,7 +15,7 @@ use self::server::{Access, Plan, Site};
 use crate::pki::Authority;
 use crate::place::Place;
 use crate::until::{SOON, START, until};
-use crate::{folder, ports};
+use crate::{Balancer, folder, ports};
 
 /// The name by which Sentinels know the primary.
 const PRIMARY: &str = "sessions";
@@ -34,6 +35,7 @@ pub struct Builder {
     user: Option<(String, String)>,
     tls: bool,
     settings: Vec<(String, String)>,
+    roads: Vec<Arc<Balancer>>,
     site: Site,
 }
 
@@ -51,7 +53,14 @@ impl Redis {
     /// One server.
     pub fn standalone() -> Builder {
         let site = Site { place: Place::here(), address: "127.0.0.1".to_owned() };
-        Builder { kind: Kind::Standalone, user: None, tls: false, settings: Vec::new(), site }
+        Builder {
+            kind: Kind::Standalone,
+            user: None,
+            tls: false,
+            settings: Vec::new(),
+            roads: Vec::new(),
+            site,
+        }
     }
 
     /// A primary, a replica, and three Sentinels that put the replica in its place a second after its death.
@@ -86,9 +95,9 @@ impl Redis {
             Kind::Sentinels => until("Sentinels tell the primary", SOON, || {
                 self.sentinels.iter().find_map(|sentinel| sentinel.primary(PRIMARY))
             }),
-            _ => self.servers[0].port(),
+            _ => self.servers[0].announced(),
         };
-        self.servers.iter().find(|server| server.port() == port).expect("the primary is one of ours")
+        self.servers.iter().find(|server| server.announced() == port).expect("the primary is one of ours")
     }
 
     /// Waits until another server than `old` is the primary.
@@ -98,7 +107,7 @@ impl Redis {
             let told = self
                 .sentinels
                 .iter()
-                .all(|sentinel| sentinel.primary(PRIMARY).is_some_and(|port| port != old.port()));
+                .all(|sentinel| sentinel.primary(PRIMARY).is_some_and(|port| port != old.announced()));
             (told && self.primary().cli(&["ROLE"]).starts_with("master")).then_some(())
         });
     }
@@ -209,6 +218,13 @@ impl Builder {
         self.set("appendonly", "yes").set("appendfsync", "always")
     }
 
+    /// Primary and replica are reached by these roads, by everybody but the harness: Sentinels tell of no other way.
+    #[must_use]
+    pub fn roads(mut self, roads: &[Arc<Balancer>]) -> Self {
+        self.roads = roads.to_vec();
+        self
+    }
+
     /// Any setting of the servers.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
@@ -248,9 +264,10 @@ impl Builder {
                 set("cluster-node-timeout", "2000".to_owned());
             }
             if let (Kind::Sentinels, Some(primary)) = (self.kind, servers.first()) {
-                set("replicaof", format!("{} {}", access.site.address, primary.port()));
+                set("replicaof", format!("{} {}", access.site.address, primary.announced()));
             }
-            let plan = Plan { name: format!("redis-{index}"), sentinel: false, settings };
+            let road = self.roads.get(index).cloned();
+            let plan = Plan { name: format!("redis-{index}"), sentinel: false, settings, road };
             servers.push(Server::start(folder.path(), &access, plan));
         }
         let mut redis = Redis { kind: self.kind, servers, sentinels: Vec::new(), access, folder };
@@ -271,7 +288,7 @@ impl Redis {
         until("the replica follows", START, || {
             replica.cli(&["INFO", "replication"]).contains("master_link_status:up").then_some(())
         });
-        let (address, port) = (&self.access.site.address, self.servers[0].port());
+        let (address, port) = (&self.access.site.address, self.servers[0].announced());
         for index in 0..3 {
             let mut settings = vec![("sentinel monitor".to_owned(), format!("{PRIMARY} {address} {port} 2"))];
             for (key, value) in [
@@ -286,7 +303,7 @@ impl Redis {
                 settings.push(("sentinel auth-pass".to_owned(), password));
                 settings.push(("sentinel sentinel-pass".to_owned(), server::ADMIN_PASSWORD.to_owned()));
             }
-            let plan = Plan { name: format!("sentinel-{index}"), sentinel: true, settings };
+            let plan = Plan { name: format!("sentinel-{index}"), sentinel: true, settings, road: None };
             self.sentinels.push(Server::start(self.folder.path(), &self.access, plan));
         }
         for sentinel in &self.sentinels {

@@ -1,8 +1,10 @@
 //! One process, server or Sentinel: its configuration, its start, and the ways to hurt it.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::process::Signal;
@@ -10,7 +12,7 @@ use rustix::process::Signal;
 use crate::place::Place;
 use crate::process::run;
 use crate::until::START;
-use crate::{Process, parts, ports};
+use crate::{Balancer, Process, parts, ports};
 
 /// Of the default user, where another one is let in.
 pub(super) const ADMIN_PASSWORD: &str = "only-for-the-harness";
@@ -42,6 +44,8 @@ pub(super) struct Plan {
     pub(super) name: String,
     pub(super) sentinel: bool,
     pub(super) settings: Vec<(String, String)>,
+    /// How others reach it, if not at its own port.
+    pub(super) road: Option<Arc<Balancer>>,
 }
 
 /// A process that can be killed, stopped, continued and started again; its port, and what it has on disk, stay.
@@ -59,6 +63,9 @@ impl Server {
         let home = folder.join(&plan.name);
         std::fs::create_dir(&home).expect("a folder for the server");
         let port = ports::free();
+        if let Some(road) = &plan.road {
+            road.serve(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
+        }
         std::fs::write(home.join("redis.conf"), configuration(&plan, access, &home, port))
             .expect("a configuration");
         let process = Mutex::new(launch(&plan, access, &home));
@@ -70,6 +77,11 @@ impl Server {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port by which others know it.
+    pub(super) fn announced(&self) -> u16 {
+        self.plan.road.as_ref().map_or(self.port, |road| road.address().port())
     }
 
     /// Process id.
@@ -209,6 +221,10 @@ fn configuration(plan: &Plan, access: &Access, home: &Path, port: u16) -> String
         if access.user.is_some() {
             set("masterauth", ADMIN_PASSWORD);
         }
+    }
+    if let Some(road) = &plan.road {
+        set("replica-announce-ip", &road.address().ip().to_string());
+        set("replica-announce-port", &road.address().port().to_string());
     }
     for (key, value) in &plan.settings {
         set(key, value);

@@ -331,8 +331,13 @@ impl Lanes {
         self.slab.read().iter().map(|(_, lane)| lane.state.lock().due as usize).sum()
     }
 
-    /// Notes a batch of reports and collects whom to wake afterwards.
-    pub(super) fn complete(&self, reports: impl Iterator<Item = (Ticket, Outcome)>, wake: &mut Vec<Waker>) {
+    /// Notes a batch of reports and collects whom to wake afterwards. Returns the bytes that it gives back.
+    pub(super) fn complete(
+        &self,
+        reports: impl Iterator<Item = (Ticket, Outcome)>,
+        wake: &mut Vec<Waker>,
+    ) -> u64 {
+        let mut bytes = 0;
         let mut finished = Vec::new();
         {
             let slab = self.slab.read();
@@ -345,6 +350,7 @@ impl Lanes {
                 };
                 let completed = lane.complete(sequence, outcome);
                 given_back.add(&lane.budget, completed.bytes);
+                bytes += completed.bytes;
                 wake.extend(completed.waker);
                 if completed.finished {
                     finished.push(key.0 as usize);
@@ -358,6 +364,7 @@ impl Lanes {
                 slab.try_remove(key);
             }
         }
+        bytes
     }
 }
 

@@ -324,6 +324,11 @@ fn kafka(edge: &Edge, families: &mut Families<'_>) -> fmt::Result {
         "Producers since the start; more than 1 after a fatal error, or when one stood still",
         [(&[][..], store.producers_made() as u64)],
     )?;
+    families.gauge(
+        "producer_window_bytes",
+        "Bytes that may be under way to Kafka: what it confirms within half the ack timeout",
+        [(&[][..], store.window_bytes())],
+    )?;
     let statistics = store.statistics();
     families.gauge(
         "producer_queue_messages",

@@ -215,12 +215,14 @@ impl KafkaStore {
     fn complete(&self, rounds: &mut Rounds) {
         let Rounds { reports, outcomes, wake, positions, fruitful } = rounds;
         let mut messages = reports.messages.drain(..);
+        let mut oldest: Option<Instant> = None;
         for batch in reports.batches.drain(..) {
             let of_batch = messages.by_ref().take(batch.len);
             match (self.topics.get(batch.topic), batch.error) {
                 (Some(topic), None) => {
                     let success = self.weigh(topic, &batch, positions);
                     *fruitful |= success.is_ok();
+                    oldest = oldest.min(Some(batch.produced)).or(Some(batch.produced));
                     outcomes.extend(of_batch.zip(0..).map(|(message, index)| {
                         let outcome = match success {
                             Ok(()) => Outcome::Persisted(Receipt {
@@ -254,7 +256,12 @@ impl KafkaStore {
             }
         }
         drop(messages);
-        self.lanes.complete(outcomes.drain(..), wake);
+        let bytes = self.lanes.complete(outcomes.drain(..), wake);
+        if let Some(oldest) = oldest {
+            let now = Instant::now();
+            self.window.learn(bytes, now.saturating_duration_since(oldest), now);
+        }
+        self.window.give_back(bytes);
         self.pod.announce();
         wake.drain(..).for_each(Waker::wake);
     }

@@ -18,6 +18,7 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod window;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -44,6 +45,7 @@ use crate::planted::{self, Bug};
 use crate::session::record::KeptReceipt;
 use generation::Generation;
 use progress::Progress;
+use window::Window;
 
 /// How long the threads may take to end, beyond the patience for reports: a name server that does not answer can hold
 /// librdkafka up, and then the process ends without it.
@@ -87,6 +89,7 @@ pub struct KafkaStore {
     topics: Vec<Topic>,
     lanes: Lanes,
     pod: Arc<PodBudget>,
+    window: Window,
     producer: ArcSwapOption<Generation>,
     health: Health,
     statistics: Mutex<Statistics>,
@@ -121,6 +124,10 @@ impl KafkaStore {
             topics: config.topics.iter().cloned().map(Topic::new).collect(),
             references: references.to_owned(),
             lanes: Lanes::default(),
+            window: Window::new(
+                Duration::from_secs(u64::from(config.delivery.ack_timeout_seconds)),
+                pod.limit_bytes(),
+            ),
             pod,
             producer: ArcSwapOption::empty(),
             health: Health::new(&config.kafka.bootstrap_servers),
@@ -182,6 +189,12 @@ impl KafkaStore {
         &self.health
     }
 
+    /// How much may be under way to Kafka at the moment, bytes.
+    #[must_use]
+    pub fn window_bytes(&self) -> u64 {
+        self.window.limit_bytes()
+    }
+
     /// librdkafka's last statistics.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -224,7 +237,12 @@ impl KafkaStore {
         if !budget.try_take(bytes, 1) {
             return Err(SubmitError::Transient(TransientCause::BudgetExhausted));
         }
+        if !self.window.try_take(bytes) {
+            budget.give_back(bytes, 1);
+            return Err(SubmitError::Transient(TransientCause::BudgetExhausted));
+        }
         if planted::finds_no_room() {
+            self.window.give_back(bytes);
             budget.give_back(bytes, 1);
             return Err(SubmitError::Transient(TransientCause::QueueFull));
         }
@@ -237,6 +255,7 @@ impl KafkaStore {
             Err(cause) => Err(cause),
         };
         produced.map_err(|cause| {
+            self.window.give_back(bytes);
             budget.give_back(bytes, 1);
             SubmitError::Transient(cause)
         })

@@ -1,5 +1,5 @@
-//! The road between clients and edge pods: a TCP balancer whose road can be made long, narrow, one-way or torn up. This
-//! kernel has no queueing discipline that delays, so it happens here.
+//! A road between clients and servers, such as edge pods or a broker: a TCP balancer whose road can be made long, narrow,
+//! one-way or torn up. This kernel has no queueing discipline that delays, so it happens here.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
-use super::dice::Dice;
+use crate::dice::Dice;
 use crate::{ports, runtime};
 
 /// How much is read at once on a clear road.
@@ -29,8 +29,8 @@ pub struct Road {
     pub jitter: Duration,
     /// How much passes, each way of each connection.
     pub bytes_per_second: Option<u32>,
-    /// Nothing passes to the edge.
-    pub closed_to_edge: bool,
+    /// Nothing passes to the servers.
+    pub closed_to_server: bool,
     /// Nothing passes to the clients.
     pub closed_to_clients: bool,
     /// Everything passes in pieces of so many bytes.
@@ -39,35 +39,44 @@ pub struct Road {
     resets: u64,
 }
 
-/// Clients connect here, and each connection goes to one of the edges that take it, in turn.
+/// Clients connect here, and each connection goes to one of the servers that take it, in turn.
 pub struct Balancer {
     address: SocketAddr,
-    edges: Arc<Mutex<Vec<SocketAddr>>>,
+    servers: Arc<Mutex<Vec<SocketAddr>>>,
+    /// Connections.
+    open: Arc<AtomicUsize>,
     road: watch::Sender<Road>,
 }
 
 #[derive(Clone, Copy)]
 enum Way {
-    ToEdge,
+    ToServer,
     ToClient,
 }
 
 impl Balancer {
-    /// Listens, with no edge behind it.
+    /// Listens, with no server behind it.
     pub fn start() -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
-        let balancer = Self { address, edges: Arc::default(), road: watch::Sender::new(Road::default()) };
-        let (edges, road) = (Arc::clone(&balancer.edges), balancer.road.subscribe());
+        let road = watch::Sender::new(Road::default());
+        let balancer = Self { address, servers: Arc::default(), open: Arc::default(), road };
+        let (servers, road) = (Arc::clone(&balancer.servers), balancer.road.subscribe());
+        let open = Arc::clone(&balancer.open);
         let listener = runtime::wait(TcpListener::bind(address)).expect("a free port");
         runtime::spawn(async move {
             let next = Arc::new(AtomicUsize::new(0));
             while let Ok((client, _)) = listener.accept().await {
-                let (edges, next, road) = (edges.lock().clone(), Arc::clone(&next), road.clone());
+                let (servers, next, road) = (servers.lock().clone(), Arc::clone(&next), road.clone());
+                let open = Arc::clone(&open);
                 tokio::spawn(async move {
                     let turn = next.fetch_add(1, Ordering::Relaxed);
-                    for place in 0..edges.len() {
-                        if let Ok(edge) = TcpStream::connect(edges[(turn + place) % edges.len()]).await {
-                            return carry(client, edge, road).await;
+                    for place in 0..servers.len() {
+                        if let Ok(server) = TcpStream::connect(servers[(turn + place) % servers.len()]).await
+                        {
+                            open.fetch_add(1, Ordering::Relaxed);
+                            carry(client, server, road).await;
+                            open.fetch_sub(1, Ordering::Relaxed);
+                            return;
                         }
                     }
                 });
@@ -82,8 +91,8 @@ impl Balancer {
     }
 
     /// Where new connections go.
-    pub fn serve(&self, edges: Vec<SocketAddr>) {
-        *self.edges.lock() = edges;
+    pub fn serve(&self, servers: Vec<SocketAddr>) {
+        *self.servers.lock() = servers;
     }
 
     /// Makes the road like this.
@@ -96,24 +105,26 @@ impl Balancer {
         self.road.send_modify(|road| *road = Road { resets: road.resets, ..Road::default() });
     }
 
-    /// Resets every connection, both ways, wherever in a message it is.
-    pub fn reset_all(&self) {
+    /// Resets every connection, both ways, wherever in a message it is. Says how many there were.
+    pub fn reset_all(&self) -> usize {
+        let open = self.open.load(Ordering::Relaxed);
         self.road.send_modify(|road| road.resets += 1);
+        open
     }
 }
 
 /// Carries bytes both ways until either side ends, or the road is torn up.
-async fn carry(client: TcpStream, edge: TcpStream, mut road: watch::Receiver<Road>) {
-    let _ = (client.set_nodelay(true), edge.set_nodelay(true));
+async fn carry(client: TcpStream, server: TcpStream, mut road: watch::Receiver<Road>) {
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let since = road.borrow_and_update().resets;
     let torn = {
         let mut road = road.clone();
         async move { drop(road.wait_for(|road| road.resets != since).await) }
     };
-    let ((from_client, to_client), (from_edge, to_edge)) = (client.into_split(), edge.into_split());
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let (mut back, mut forth) = (
-        tokio::spawn(pass(from_edge, to_client, road.clone(), Way::ToClient)),
-        tokio::spawn(pass(from_client, to_edge, road, Way::ToEdge)),
+        tokio::spawn(pass(from_server, to_client, road.clone(), Way::ToClient)),
+        tokio::spawn(pass(from_client, to_server, road, Way::ToServer)),
     );
     tokio::select! {
         _ = async { let _ = (&mut back).await; let _ = (&mut forth).await; } => {}
@@ -153,7 +164,7 @@ async fn deliver(
     while let Some((due, piece)) = pieces.recv().await {
         tokio::time::sleep_until(due.into()).await;
         let open = road.wait_for(|road| match way {
-            Way::ToEdge => !road.closed_to_edge,
+            Way::ToServer => !road.closed_to_server,
             Way::ToClient => !road.closed_to_clients,
         });
         let Ok(width) = open.await.map(|road| road.bytes_per_second) else { return };

@@ -1,0 +1,57 @@
+//! How each kind of fault is made, and mended.
+
+mod edge;
+mod kafka;
+mod redis;
+mod road;
+mod strangers;
+
+use std::time::Duration;
+
+use super::faults::{Kind, Place};
+use super::site::{EDGES, Site};
+use crate::Balancer;
+use crate::balancer::Road;
+use crate::dice::Dice;
+use crate::until::within;
+
+/// For how long everything passes in pieces before connections end.
+const IN_PIECES: Duration = Duration::from_millis(300);
+
+/// Mends a fault. Says how often it was seen to hit something, where no client of the load can tell.
+pub(super) type Heal = Box<dyn FnOnce(&mut Site) -> u64 + Send>;
+
+/// Breaks something.
+pub(super) fn inject(kind: Kind, site: &mut Site, dice: &mut Dice) -> Heal {
+    match kind.place() {
+        Place::Edge => edge::inject(kind, site, dice.below(EDGES), dice),
+        Place::Kafka => kafka::inject(kind, site, dice),
+        Place::Road => road::inject(kind, site, dice),
+        Place::Redis => redis::inject(kind, site),
+    }
+}
+
+fn mend(mend: impl FnOnce(&mut Site) + Send + 'static) -> Heal {
+    Box::new(move |site| {
+        mend(site);
+        0
+    })
+}
+
+/// Which roads of a site a fault is on.
+type Roads = fn(&Site) -> Vec<&Balancer>;
+
+/// Makes roads so until they are mended.
+fn on_the_road(site: &Site, roads: Roads, change: impl Fn(&mut Road)) -> Heal {
+    roads(site).into_iter().for_each(|road| road.change(&change));
+    mend(move |site| roads(site).into_iter().for_each(Balancer::clear))
+}
+
+/// Has connections on these roads end in the middle of a message: until then everything passes in small pieces. A hit is
+/// a connection that ended.
+fn reset(site: &Site, roads: Roads) -> Heal {
+    let heal = on_the_road(site, roads, |road| road.piece_bytes = Some(7));
+    let _ = within(IN_PIECES, || None::<()>);
+    let ended: usize = roads(site).into_iter().map(Balancer::reset_all).sum();
+    Box::new(move |site| heal(site) + ended as u64)
+}

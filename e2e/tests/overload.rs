@@ -1,0 +1,85 @@
+//! Ten times what Kafka takes: it goes on at its full rate, memory stays within the budgets, probes are answered, and nothing
+//! acknowledged is lost.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use penstock_e2e::checker::check;
+use penstock_e2e::load::Loads;
+use penstock_e2e::until::{SOON, within};
+use penstock_e2e::{Balancer, Kafka, Pipeline, Sidecar};
+use serde_json::json;
+
+/// What passes to the broker: the bottleneck, so that the machine need not be it.
+const BYTES_PER_SECOND: u32 = 400_000;
+/// What is offered at first, a little more than passes; nine times as much comes on top.
+const PER_SECOND: u32 = 400;
+const CLIENTS: u32 = 20;
+const MEASURED: Duration = Duration::from_secs(12);
+/// For what is under way when the flood begins.
+const SETTLE: Duration = Duration::from_secs(10);
+const ACK_TIMEOUT_SECONDS: u32 = 5;
+/// What a probe may take: kubelet gives up after one second, unless told otherwise.
+const PROBE: Duration = Duration::from_secs(1);
+const MIB: u64 = 1 << 20;
+/// Room for a window of each HTTP/2 connection, and as much again.
+const BUDGET: u64 = 96 * MIB;
+/// What a sidecar takes beside its budgets.
+const BESIDE: u64 = 96 * MIB;
+
+fn loads(sidecar: &Sidecar, clients: u32, per_second: u32) -> Loads {
+    let plans = [sidecar.mqtt3_load(), sidecar.mqtt5_load(), sidecar.http_load(), sidecar.http2_load()];
+    Loads::new(plans.map(|plan| plan.clients(clients).payload_bytes(1_000).rate(per_second / 4).start()))
+}
+
+/// Positive answers a second, and the longest that a probe took.
+fn measure(sidecar: &Sidecar, loads: &[&Loads]) -> (f64, Duration) {
+    let acknowledged = || loads.iter().map(|loads| loads.acknowledged()).sum::<u64>();
+    let (before, start, mut longest) = (acknowledged(), Instant::now(), Duration::ZERO);
+    let _ = within(MEASURED, || {
+        let asked = Instant::now();
+        assert!(sidecar.is_ready());
+        longest = longest.max(asked.elapsed());
+        None::<()>
+    });
+    ((acknowledged() - before) as f64 / start.elapsed().as_secs_f64(), longest)
+}
+
+#[test]
+fn ten_times_what_kafka_takes_costs_no_goodput() {
+    let road = Arc::new(Balancer::start());
+    let kafka = Kafka::single().roads(&[Arc::clone(&road)]).start();
+    let topic = kafka.create_topic("flood", 6);
+    road.change(|road| road.bytes_per_second = Some(BYTES_PER_SECOND));
+    // As it comes, so that as many bytes pass as were sent.
+    let pipeline = Pipeline::telemetry(&kafka, &topic)
+        .ack_timeout(ACK_TIMEOUT_SECONDS)
+        .set("/spec/kafka/producer", json!({"compression": "None"}))
+        .set("/spec/edge/maxInFlightBytes", BUDGET)
+        .set("/spec/endpoints/1/limits/maxInFlightBytes", BUDGET);
+    let sidecar = Sidecar::run(&pipeline).start();
+    let few = loads(&sidecar, CLIENTS, PER_SECOND);
+    let _ = within(SETTLE, || None::<()>);
+    let (peak, _) = measure(&sidecar, &[&few]);
+    let many = loads(&sidecar, 9 * CLIENTS, 9 * PER_SECOND);
+    let _ = within(SETTLE, || None::<()>);
+    let (flooded, probe) = measure(&sidecar, &[&few, &many]);
+    let (refused, sent_away) = (many.transient(), many.closes());
+    println!(
+        "{peak:.0}/s alone, {flooded:.0}/s of {} clients; {refused} times HTTP 503, {sent_away} connections ended, \
+         probes within {probe:?}, {} MiB at the peak, window {:.0} KiB",
+        10 * 4 * CLIENTS,
+        sidecar.peak_rss() / MIB,
+        sidecar.metric("penstock_producer_window_bytes") / 1024.0,
+    );
+    assert!(flooded >= 0.9 * peak, "{flooded:.0}/s of {peak:.0}/s");
+    assert!(probe < PROBE, "{probe:?}");
+    assert!(sidecar.peak_rss() < BUDGET + BESIDE, "{} MiB", sidecar.peak_rss() / MIB);
+    let mut history = many.finish(SOON * 4);
+    history.merge(few.finish(SOON * 2));
+    assert_eq!(history.refused(), 0, "refused for good");
+    assert!(history.transient.iter().all(|&(status, after)| status == 503 && after.is_some()));
+    check(&history, &kafka.read(&topic)).assert_kept();
+    sidecar.assert_ledger_balances();
+}
