@@ -206,7 +206,7 @@ impl KafkaStore {
                 topic,
                 partition,
                 messages,
-                "the Kafka producer does not send messages of a partition whose leader is connected; replacing it"
+                "the Kafka producer neither sends messages of a partition nor tries to reach its leader; replacing it"
             );
         }
         *self.statistics.lock() = statistics;

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::statistics::Statistics;
+use super::statistics::{PartitionStatistics, Statistics};
 
 /// How long a partition may stand still for no reason that the statistics show. Far beyond every pause of librdkafka:
 /// back-off of half a second, a new look for leaders every five.
@@ -26,9 +26,16 @@ pub(super) struct Progress {
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
+    figures: Figures,
+    since: Instant,
+}
+
+/// What changes as long as the producer goes on: it sends, has an answer, or tries to reach the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Figures {
     sent: u64,
     acknowledged: u64,
-    since: Instant,
+    connects: u64,
 }
 
 /// A partition that the producer does not serve.
@@ -58,16 +65,16 @@ impl Progress {
             (self.replaced, self.replaced_at) = (0, None);
         }
         let mut before = std::mem::take(&mut self.waiting);
-        for (topic, partition, figures) in statistics.held_up() {
-            let place = (topic.to_owned(), partition);
-            let (sent, acknowledged) = (figures.sent, figures.acknowledged);
-            let known = before.remove(&place);
-            let known = known.filter(|known| (known.sent, known.acknowledged) == (sent, acknowledged));
-            let this = known.unwrap_or(Waiting { sent, acknowledged, since: now });
+        for (topic, number, partition, connects) in statistics.held_up() {
+            let place = (topic.to_owned(), number);
+            let PartitionStatistics { sent, acknowledged, .. } = *partition;
+            let figures = Figures { sent, acknowledged, connects };
+            let known = before.remove(&place).filter(|known| known.figures == figures);
+            let this = known.unwrap_or(Waiting { figures, since: now });
             if now.duration_since(this.since) >= patience {
                 self.replaced += 1;
                 self.replaced_at = Some(now);
-                return Some(Stall { topic: place.0, partition, messages: figures.waiting() });
+                return Some(Stall { topic: place.0, partition: number, messages: partition.waiting() });
             }
             self.waiting.insert(place, this);
         }
@@ -115,18 +122,40 @@ mod tests {
 
     #[test]
     fn a_partition_waits_for_its_leader_for_an_answer_and_for_messages() {
-        let mut away = statistics(9, 7, 7);
-        away["brokers"]["b"]["state"] = json!("CONNECT");
+        let mut on_the_way_there = statistics(9, 7, 7);
+        on_the_way_there["brokers"]["b"]["state"] = json!("CONNECT");
         let mut without_leader = statistics(9, 7, 7);
         without_leader["topics"]["t"]["partitions"]["0"]["leader"] = json!(-1);
         let mut on_the_way = statistics(9, 9, 7);
         on_the_way["topics"]["t"]["partitions"]["0"]["msgs_inflight"] = json!(2);
         on_the_way["brokers"]["b"]["waitresp_msg_cnt"] = json!(2);
-        for well in [away, without_leader, on_the_way, statistics(9, 9, 9)] {
+        for well in [on_the_way_there, without_leader, on_the_way, statistics(9, 9, 9)] {
             let (mut progress, start) = (Progress::default(), Instant::now());
             assert_eq!(observe(&mut progress, well.clone(), start), None);
             assert_eq!(observe(&mut progress, well, start + 2 * PATIENCE), None);
         }
+    }
+
+    #[test]
+    fn a_leader_that_is_tried_again_and_again_is_waited_for_and_one_that_is_not_tried_is_not() {
+        let away = |connects: u64| {
+            let mut away = statistics(9, 7, 7);
+            away["brokers"]["b"]["state"] = json!("DOWN");
+            away["brokers"]["b"]["connects"] = json!(connects);
+            away
+        };
+        let (mut progress, start) = (Progress::default(), Instant::now());
+        for turn in 0..10 {
+            assert_eq!(observe(&mut progress, away(turn.into()), start + PATIENCE * turn), None);
+        }
+        let (mut progress, start) = (Progress::default(), Instant::now());
+        assert_eq!(observe(&mut progress, away(7), start), None);
+        assert!(observe(&mut progress, away(7), start + PATIENCE).is_some());
+        let mut forgotten = statistics(9, 7, 7);
+        forgotten["brokers"] = json!({});
+        let (mut progress, start) = (Progress::default(), Instant::now());
+        assert_eq!(observe(&mut progress, forgotten.clone(), start), None);
+        assert!(observe(&mut progress, forgotten, start + PATIENCE).is_some());
     }
 
     #[test]

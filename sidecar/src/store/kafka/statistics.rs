@@ -60,18 +60,22 @@ impl PartitionStatistics {
 }
 
 impl Statistics {
-    /// The partitions whose messages could be sent, and are not on their way.
-    pub fn held_up(&self) -> impl Iterator<Item = (&str, i32, &PartitionStatistics)> {
+    /// The partitions with messages of which none is on its way, and whose leader is connected or not being connected
+    /// to; each with how often connections to its leader were tried.
+    pub fn held_up(&self) -> impl Iterator<Item = (&str, i32, &PartitionStatistics, u64)> {
         let all = self.topics.iter().flat_map(|(name, topic)| {
             topic.partitions.iter().map(move |(&number, partition)| (name.as_str(), number, partition))
         });
-        all.filter(|(_, _, partition)| {
-            let leader = self.brokers.values().find(|broker| broker.node_id == i64::from(partition.leader));
-            partition.waiting() > 0
-                && partition.leader >= 0
-                && leader.is_some_and(|leader| {
-                    leader.state == "UP" && (partition.in_flight == 0 || leader.messages_under_way() == 0)
-                })
+        all.filter_map(|(name, number, partition)| {
+            let mut brokers = self.brokers.values();
+            let leader = brokers.find(|broker| broker.node_id == i64::from(partition.leader));
+            let is_held_up = partition.leader >= 0
+                && partition.waiting() > 0
+                && leader.is_none_or(|leader| {
+                    (partition.in_flight == 0 || leader.messages_under_way() == 0)
+                        && matches!(&*leader.state, "UP" | "INIT" | "DOWN" | "TRY_CONNECT")
+                });
+            is_held_up.then_some((name, number, partition, leader.map_or(0, |leader| leader.connects)))
         })
     }
 }
@@ -94,6 +98,9 @@ pub struct BrokerStatistics {
     /// Messages in requests that wait for their answer.
     #[serde(rename = "waitresp_msg_cnt", deserialize_with = "count")]
     pub messages_waiting: u64,
+    /// Connections that were tried.
+    #[serde(rename = "connects", deserialize_with = "count")]
+    pub connects: u64,
     /// Requests that failed.
     #[serde(rename = "txerrs", deserialize_with = "count")]
     pub request_errors: u64,
