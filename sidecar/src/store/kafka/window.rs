@@ -55,6 +55,12 @@ impl Window {
         self.limit.load(Ordering::Relaxed)
     }
 
+    /// As large as it can be, for tests of what else refuses.
+    #[cfg(test)]
+    pub(super) fn open(&self) {
+        self.limit.store(self.most_bytes, Ordering::Relaxed);
+    }
+
     /// Takes room for a message; the last one may go beyond the bound, for a large one must find room some time.
     pub(super) fn try_take(&self, bytes: u64) -> bool {
         if self.under_way.load(Ordering::Relaxed) >= self.limit_bytes() {

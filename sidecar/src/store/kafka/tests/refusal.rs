@@ -102,12 +102,32 @@ fn a_full_budget_refuses_and_holds_nothing() {
 }
 
 #[test]
+fn no_more_is_under_way_than_a_kafka_that_nobody_has_seen_may_have() {
+    let mock = Mock::start();
+    mock.cluster.broker_down(1).unwrap();
+    let connection = Connection::open(&mock);
+    let refused = (0..5_000).find_map(|tag| connection.submit(tag).err().map(|error| (tag, error)));
+    let (taken, error) = refused.unwrap();
+    assert_eq!(error, SubmitError::Transient(TransientCause::BudgetExhausted));
+    assert!(mock.pod.used_bytes() >= mock.store.window_bytes(), "{taken}");
+    assert_eq!(connection.budget.used_messages(), u64::from(taken));
+    mock.cluster.broker_up(1).unwrap();
+    for tag in 0..taken {
+        connection.receipt(tag);
+    }
+    assert_eq!(mock.pod.used_bytes(), 0);
+    connection.submit(taken).unwrap();
+    connection.receipt(taken);
+}
+
+#[test]
 fn a_full_queue_is_a_typed_refusal() {
     // The queue holds a thousand messages more than all endpoints together may; here the connection may more.
     let mock = Mock::with(1, |config| {
         config.endpoints.iter_mut().for_each(|endpoint| endpoint.limits.max_in_flight_messages = 10);
     });
     mock.cluster.broker_down(1).unwrap();
+    mock.store.window.open();
     let connection = Connection::open(&mock);
     let refused = (0..2_000).find_map(|tag| connection.submit(tag).err().map(|error| (tag, error)));
     assert_eq!(refused, Some((1_020, SubmitError::Transient(TransientCause::QueueFull))));
