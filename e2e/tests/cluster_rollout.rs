@@ -111,7 +111,7 @@ fn without_kafka_clients_are_told_to_come_back_and_the_pipeline_stays_ready() {
     assert_eq!(cluster.condition("outage", "telemetry", "Ready").as_deref(), Some(READY));
     assert_eq!(loads.unreachable(), 0, "somebody found nobody listening");
     // What the producer could not send before its time ran out makes it begin anew, and only then is the rest taken.
-    let history = loads.finish(SOON * 8);
+    let history = cluster.history(loads, "outage", SOON * 8);
     assert_eq!(history.refused(), 0, "refused for good");
     assert!(history.transient.iter().all(|&(status, after)| status == 503 && after.is_some()));
     let mut records = cluster.kafka.read("outage");

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -177,10 +178,22 @@ impl Installed {
         self.service(namespace, "telemetry-rest", HTTP)
     }
 
+    /// [`Loads::finish`]; where that fails, with what the pods of the pipeline in this namespace have logged.
+    #[track_caller]
+    pub fn history(&self, loads: Loads, namespace: &str, deadline: Duration) -> History {
+        catch_unwind(AssertUnwindSafe(|| loads.finish(deadline))).unwrap_or_else(|panic| {
+            for pod in self.pods(namespace) {
+                let logged = self.kubectl(&["logs", "-n", namespace, &pod, "--tail=60"]);
+                eprintln!("--- the end of what {pod} logged\n{}{}", logged.out, logged.err);
+            }
+            resume_unwind(panic)
+        })
+    }
+
     /// Ends loads, and demands that what they were told is true: nothing lost, nothing refused.
     #[track_caller]
     pub fn finish(&self, loads: Loads, topic: &str) -> History {
-        let history = loads.finish(SOON * 3);
+        let history = self.history(loads, topic, SOON * 3);
         assert_eq!(history.refused(), 0, "refused for good");
         check(&history, &self.kafka.read(topic)).assert_kept();
         history

@@ -124,12 +124,12 @@ mod tests {
     fn a_partition_waits_for_its_leader_for_an_answer_and_for_messages() {
         let mut on_the_way_there = statistics(9, 7, 7);
         on_the_way_there["brokers"]["b"]["state"] = json!("CONNECT");
-        let mut without_leader = statistics(9, 7, 7);
-        without_leader["topics"]["t"]["partitions"]["0"]["leader"] = json!(-1);
+        let mut assigned_since = statistics(9, 9, 9);
+        assigned_since["topics"]["t"]["partitions"]["-1"] = json!({"leader": -1, "msgs": 9});
         let mut on_the_way = statistics(9, 9, 7);
         on_the_way["topics"]["t"]["partitions"]["0"]["msgs_inflight"] = json!(2);
         on_the_way["brokers"]["b"]["waitresp_msg_cnt"] = json!(2);
-        for well in [on_the_way_there, without_leader, on_the_way, statistics(9, 9, 9)] {
+        for well in [on_the_way_there, assigned_since, on_the_way, statistics(9, 9, 9)] {
             let (mut progress, start) = (Progress::default(), Instant::now());
             assert_eq!(observe(&mut progress, well.clone(), start), None);
             assert_eq!(observe(&mut progress, well, start + 2 * PATIENCE), None);
@@ -151,11 +151,14 @@ mod tests {
         let (mut progress, start) = (Progress::default(), Instant::now());
         assert_eq!(observe(&mut progress, away(7), start), None);
         assert!(observe(&mut progress, away(7), start + PATIENCE).is_some());
-        let mut forgotten = statistics(9, 7, 7);
-        forgotten["brokers"] = json!({});
-        let (mut progress, start) = (Progress::default(), Instant::now());
-        assert_eq!(observe(&mut progress, forgotten.clone(), start), None);
-        assert!(observe(&mut progress, forgotten, start + PATIENCE).is_some());
+        let (mut without_broker, mut without_leader) = (statistics(9, 7, 7), statistics(9, 7, 7));
+        without_broker["brokers"] = json!({});
+        without_leader["topics"]["t"]["partitions"]["0"]["leader"] = json!(-1);
+        for forgotten in [without_broker, without_leader] {
+            let (mut progress, start) = (Progress::default(), Instant::now());
+            assert_eq!(observe(&mut progress, forgotten.clone(), start), None);
+            assert!(observe(&mut progress, forgotten, start + PATIENCE).is_some());
+        }
     }
 
     #[test]

@@ -61,15 +61,17 @@ impl PartitionStatistics {
 
 impl Statistics {
     /// The partitions with messages of which none is on its way, and whose leader is connected or not being connected
-    /// to; each with how often connections to its leader were tried.
+    /// to; each with how often connections to its leader were tried. A partition whose leader is not known is one of
+    /// them, for the producer may have forgotten it.
     pub fn held_up(&self) -> impl Iterator<Item = (&str, i32, &PartitionStatistics, u64)> {
         let all = self.topics.iter().flat_map(|(name, topic)| {
             topic.partitions.iter().map(move |(&number, partition)| (name.as_str(), number, partition))
         });
         all.filter_map(|(name, number, partition)| {
-            let mut brokers = self.brokers.values();
+            let mut brokers = self.brokers.values().filter(|broker| broker.node_id >= 0);
             let leader = brokers.find(|broker| broker.node_id == i64::from(partition.leader));
-            let is_held_up = partition.leader >= 0
+            // What partition -1 has taken has gone to others since, and is counted there.
+            let is_held_up = number >= 0
                 && partition.waiting() > 0
                 && leader.is_none_or(|leader| {
                     (partition.in_flight == 0 || leader.messages_under_way() == 0)
