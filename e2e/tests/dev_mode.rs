@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use penstock_e2e::checker::check;
 use penstock_e2e::clients::curl;
+use penstock_e2e::dice::Dice;
 use penstock_e2e::disk::SmallDisk;
 use penstock_e2e::kafka;
 use penstock_e2e::load::Loads;
@@ -51,8 +52,9 @@ fn a_full_disk_is_transient_to_senders_said_once_and_over_when_there_is_space() 
     loads.wait_acknowledged(50);
     disk.fill();
     loads.settled(Duration::from_secs(3));
-    // A small one might still go into the last page of its partition's file.
-    let no_room = "no room ".repeat(1024);
+    // A small one might still go into the last page of its partition's file, and so might one that compresses well.
+    let mut dice = Dice::of(0);
+    let no_room: String = (0..4_096).map(|_| format!("{:016x}", dice.roll())).collect();
     let refused = curl(sidecar.http(), "/v1/p/d/telemetry", &["-d", &no_room]);
     refused.assert_problem(503);
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
