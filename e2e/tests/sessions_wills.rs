@@ -174,3 +174,33 @@ fn a_pod_that_was_taken_for_dead_and_is_not_has_its_sessions_again() {
     until("it may write", SOON, || a.write(&owner, 0, &[]).ok());
     assert!(ids(&a).is_empty() && ids(&b).is_empty());
 }
+
+#[test]
+fn a_will_that_was_tried_while_its_pod_was_taken_for_dead_waits_for_its_client_the_next_time() {
+    let redis = Redis::standalone().start();
+    let (a, b) = (pod(&redis, "a"), pod(&redis, "b"));
+    for pod in [&a, &b] {
+        pod.persist_wills(false);
+    }
+    let last = will("tried", Duration::ZERO, Duration::ZERO);
+    let owner = connect(&a, "device", false, &last);
+    let tried = || ids(&a).len() + ids(&b).len();
+    until("its pod is taken for dead, and it is tried", START, || {
+        redis.server(0).cli(&["DEL", "penstock:{e2e/telemetry/0}:l:a"]);
+        (tried() > 0).then_some(())
+    });
+    until("the session is the pod's again", SOON, || {
+        let waiting = redis.server(0).cli(&["ZCARD", "penstock:{e2e/telemetry/0}:wills"]);
+        (waiting == "0").then_some(())
+    });
+    for pod in [&a, &b] {
+        pod.persist_wills(true);
+    }
+    until("it may leave", SOON, || {
+        a.leave(&owner, true, Farewell::Due { wait: 20 * SECOND, for_grace: false }).ok()
+    });
+    let before = tried();
+    a.connect("device").expect("its session");
+    assert_eq!(keys(&redis), 0);
+    throughout("it is not published", 3 * SECOND, || tried() == before);
+}

@@ -16,6 +16,7 @@ while at < #ARGV do
       redis.call('HSET', session, 'o', pod)
       redis.call('HDEL', session, 'l')
       redis.call('ZREM', KEYS[3], client)
+      redis.call('HDEL', will, 'p')
       if redis.call('HDEL', will, 'g') == 1 then redis.call('SADD', prefix .. 'o:' .. pod, client) end
     end
   end
