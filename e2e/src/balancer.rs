@@ -39,6 +39,18 @@ pub struct Road {
     resets: u64,
 }
 
+impl Road {
+    /// Nothing passes.
+    pub fn cut(&mut self) {
+        (self.closed_to_server, self.closed_to_clients) = (true, true);
+    }
+
+    /// Everything takes so many milliseconds each way, or up to so many more.
+    pub fn lengthen(&mut self, delay: u64, jitter: u64) {
+        (self.delay, self.jitter) = (Duration::from_millis(delay), Duration::from_millis(jitter));
+    }
+}
+
 /// Clients connect here, and each connection goes to one of the servers that take it, in turn.
 pub struct Balancer {
     address: SocketAddr,

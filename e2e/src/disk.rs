@@ -43,7 +43,18 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: somebody may still be on it.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        unmount(&self.0);
     }
+}
+
+/// Unmounts what killed processes left below a folder.
+pub(crate) fn unmount_below(folder: &Path) {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+    places.filter(|place| place.starts_with(folder)).for_each(unmount);
+}
+
+/// Lazily: somebody may still be on it.
+fn unmount(place: &Path) {
+    let _ = Command::new("umount").arg("--lazy").arg(place).status();
 }

@@ -5,6 +5,8 @@ use std::sync::Once;
 
 use tempfile::TempDir;
 
+use crate::disk;
+
 /// Where Linux keeps files in memory.
 const MEMORY: &str = "/dev/shm";
 
@@ -43,6 +45,7 @@ fn sweep(base: &Path) {
     for entry in entries.flatten() {
         let owner = entry.file_name().to_string_lossy().parse::<u32>();
         if owner.is_ok_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists()) {
+            disk::unmount_below(&entry.path());
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

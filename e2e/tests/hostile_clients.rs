@@ -9,14 +9,13 @@ use penstock_e2e::clients::curl;
 use penstock_e2e::crowd::Crowd;
 use penstock_e2e::load::wire::{Connect, PINGREQ, Packet, Publish, Version, packet, put_length};
 use penstock_e2e::raw::{ANSWER, Raw};
+use penstock_e2e::sidecar::BESIDE_BUDGETS;
 use penstock_e2e::until::{SOON, until};
 use penstock_e2e::{Kafka, Pipeline, Sidecar};
 
 const MIB: u64 = 1 << 20;
 const TOPIC: &str = "v1/p/d/telemetry";
 
-/// What a sidecar takes beside its budgets: program, librdkafka, thread stacks, and what the allocator keeps.
-const BESIDE_BUDGETS: u64 = 96 * MIB;
 /// Tasks, sockets and places of connections that hold nothing.
 const PER_CONNECTION: u64 = 16 << 10;
 

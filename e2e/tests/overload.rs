@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use penstock_e2e::checker::check;
 use penstock_e2e::load::Loads;
+use penstock_e2e::sidecar::BESIDE_BUDGETS;
 use penstock_e2e::until::{SOON, within};
 use penstock_e2e::{Balancer, Kafka, Pipeline, Sidecar};
 use serde_json::json;
@@ -25,8 +26,6 @@ const PROBE: Duration = Duration::from_secs(1);
 const MIB: u64 = 1 << 20;
 /// Room for a window of each HTTP/2 connection, and as much again.
 const BUDGET: u64 = 96 * MIB;
-/// What a sidecar takes beside its budgets.
-const BESIDE: u64 = 96 * MIB;
 
 fn loads(sidecar: &Sidecar, clients: u32, per_second: u32) -> Loads {
     let plans = [sidecar.mqtt3_load(), sidecar.mqtt5_load(), sidecar.http_load(), sidecar.http2_load()];
@@ -75,7 +74,7 @@ fn ten_times_what_kafka_takes_costs_no_goodput() {
     );
     assert!(flooded >= 0.9 * peak, "{flooded:.0}/s of {peak:.0}/s");
     assert!(probe < PROBE, "{probe:?}");
-    assert!(sidecar.peak_rss() < BUDGET + BESIDE, "{} MiB", sidecar.peak_rss() / MIB);
+    assert!(sidecar.peak_rss() < BUDGET + BESIDE_BUDGETS, "{} MiB", sidecar.peak_rss() / MIB);
     let mut history = many.finish(SOON * 4);
     history.merge(few.finish(SOON * 2));
     assert_eq!(history.refused(), 0, "refused for good");

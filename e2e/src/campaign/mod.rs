@@ -137,7 +137,7 @@ fn round(site: &mut Site, deck: &mut Deck, plan: &Plan, report: &mut Report) {
         .late
         .retain(|late| !excuses.iter().any(|(from, to)| late.sent < *to && late.sent + late.took > *from));
     report.late_excused += (excused - history.late.len()) as u64;
-    let verdict = check(&history, &site.records());
+    let verdict = check(&history, &site.take_records());
     let verdict = if forgets { verdict.allow_two_ids().allow_forgotten_sessions() } else { verdict };
     report.add(&history, &verdict);
     for (name, lines) in verdict.violations() {

@@ -169,24 +169,6 @@ impl Kafka {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         format!("{purpose}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
     }
-
-    /// Lets a user do `operations` (`Write`, `Describe`, …) on a topic.
-    #[track_caller]
-    pub fn allow(&self, user: &str, operations: &[&str], topic: &str) {
-        let mut arguments = vec![
-            "--bootstrap-server".to_owned(),
-            self.admin.bootstrap().to_owned(),
-            "--add".to_owned(),
-            "--allow-principal".to_owned(),
-            format!("User:{user}"),
-            "--topic".to_owned(),
-            topic.to_owned(),
-        ];
-        for operation in operations {
-            arguments.extend(["--operation".to_owned(), (*operation).to_owned()]);
-        }
-        node::tool(&self.site.place, "org.apache.kafka.tools.AclCommand", self.folder.path(), &arguments);
-    }
 }
 
 impl Builder {

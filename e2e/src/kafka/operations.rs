@@ -1,4 +1,4 @@
-//! What an operator of a cluster does to it under load: moves leaders and replicas, sets quotas.
+//! What an operator of a cluster does to it under load: moves leaders and replicas, sets quotas and rights.
 
 use super::{Kafka, node};
 
@@ -42,13 +42,13 @@ impl Kafka {
         );
     }
 
-    /// Lets everybody do everything with topics, on a cluster with an authorizer for which what no ACL names is allowed.
+    /// Lets a user do `operations` (`Write`, `Describe`, …) on a topic.
     #[track_caller]
-    pub fn open_topics(&self) {
-        self.tool(
-            "AclCommand",
-            &["--add", "--allow-principal", "User:*", "--operation", "All", "--topic", "*"],
-        );
+    pub fn allow(&self, user: &str, operations: &[&str], topic: &str) {
+        let principal = format!("User:{user}");
+        let mut arguments = vec!["--add", "--allow-principal", &principal, "--topic", topic];
+        operations.iter().for_each(|&operation| arguments.extend(["--operation", operation]));
+        self.tool("AclCommand", &arguments);
     }
 
     /// Forbids everybody to write to a topic, or no longer.
@@ -59,6 +59,7 @@ impl Kafka {
         self.tool("AclCommand", &[change, &acl].concat());
     }
 
+    #[track_caller]
     fn tool(&self, class: &str, arguments: &[&str]) {
         let class = format!("org.apache.kafka.tools.{class}");
         node::tool(&self.site.place, &class, self.folder.path(), &self.on_bootstrap(arguments));

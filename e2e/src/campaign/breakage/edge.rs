@@ -34,8 +34,9 @@ pub(super) fn inject(kind: Kind, site: &mut Site, index: usize, dice: &mut Dice)
             mend(move |site| site.edges[index].cont())
         }
         Kind::EdgeStarved => {
-            confine(edge.pid(), "cpu", "cpu.cfs_quota_us", 5_000);
-            mend(move |site| release(site.edges[index].pid(), "cpu"))
+            let pid = edge.pid();
+            confine(pid, "cpu", "cpu.cfs_quota_us", 5_000);
+            mend(move |_| release(pid, "cpu"))
         }
         Kind::EdgeOutOfDescriptors => {
             let heal = no_more_descriptors(edge.pid());
@@ -44,16 +45,17 @@ pub(super) fn inject(kind: Kind, site: &mut Site, index: usize, dice: &mut Dice)
             heal
         }
         Kind::EdgeOutOfMemory => {
-            confine(edge.pid(), "memory", "memory.limit_in_bytes", MEMORY_BYTES);
+            let pid = edge.pid();
+            confine(pid, "memory", "memory.limit_in_bytes", MEMORY_BYTES);
             let leave = strangers::with_large_bodies(edge);
             Box::new(move |site| {
                 leave(site);
                 let edge = &mut site.edges[index];
                 let killed = !edge.is_running();
+                release(pid, "memory");
                 if killed {
                     edge.restart();
                 }
-                release(edge.pid(), "memory");
                 u64::from(killed)
             })
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Heal, mend, on_the_road, reset};
+use crate::balancer::Road;
 use crate::campaign::faults::Kind;
 use crate::campaign::site::{BROKERS, PARTITIONS, Site};
 use crate::dice::Dice;
@@ -85,21 +86,11 @@ pub(super) fn inject(kind: Kind, site: &mut Site, dice: &mut Dice) -> Heal {
                 broker.restart();
             })
         }
-        Kind::BrokerCut => {
-            let road = &site.to_brokers[broker];
-            road.change(|road| {
-                road.closed_to_server = true;
-                road.closed_to_clients = true;
-            });
-            mend(move |site| site.to_brokers[broker].clear())
-        }
+        Kind::BrokerCut => on_the_road(site, move |site| vec![&*site.to_brokers[broker]], Road::cut),
         Kind::BrokerAnswersCut => {
             on_the_road(site, Site::roads_to_brokers, |road| road.closed_to_clients = true)
         }
-        Kind::BrokersFar => on_the_road(site, Site::roads_to_brokers, |road| {
-            road.delay = Duration::from_millis(150);
-            road.jitter = Duration::from_millis(100);
-        }),
+        Kind::BrokersFar => on_the_road(site, Site::roads_to_brokers, |road| road.lengthen(150, 100)),
         Kind::BrokersReset => reset(site, Site::roads_to_brokers),
         other => unreachable!("{other:?} is no fault of Kafka"),
     }

@@ -38,18 +38,19 @@ fn mend(mend: impl FnOnce(&mut Site) + Send + 'static) -> Heal {
     })
 }
 
-/// Which roads of a site a fault is on.
-type Roads = fn(&Site) -> Vec<&Balancer>;
-
-/// Makes roads so until they are mended.
-fn on_the_road(site: &Site, roads: Roads, change: impl Fn(&mut Road)) -> Heal {
+/// Makes roads of a site so until they are mended.
+fn on_the_road(
+    site: &Site,
+    roads: impl Fn(&Site) -> Vec<&Balancer> + Send + 'static,
+    change: impl Fn(&mut Road),
+) -> Heal {
     roads(site).into_iter().for_each(|road| road.change(&change));
     mend(move |site| roads(site).into_iter().for_each(Balancer::clear))
 }
 
 /// Has connections on these roads end in the middle of a message: until then everything passes in small pieces. A hit is
 /// a connection that ended.
-fn reset(site: &Site, roads: Roads) -> Heal {
+fn reset(site: &Site, roads: fn(&Site) -> Vec<&Balancer>) -> Heal {
     let heal = on_the_road(site, roads, |road| road.piece_bytes = Some(7));
     let _ = within(IN_PIECES, || None::<()>);
     let ended: usize = roads(site).into_iter().map(Balancer::reset_all).sum();

@@ -1,8 +1,7 @@
 //! Faults of Redis, and of the roads to it.
 
-use std::time::Duration;
-
 use super::{Heal, mend, on_the_road};
+use crate::balancer::Road;
 use crate::campaign::faults::Kind;
 use crate::campaign::site::Site;
 
@@ -36,17 +35,8 @@ pub(super) fn inject(kind: Kind, site: &Site) -> Heal {
             redis.flush_all();
             Box::new(move |_| keys)
         }
-        Kind::RedisCut => {
-            site.to_redis[primary].change(|road| {
-                road.closed_to_server = true;
-                road.closed_to_clients = true;
-            });
-            mend(move |site| site.to_redis[primary].clear())
-        }
-        Kind::RedisFar => on_the_road(site, Site::roads_to_redis, |road| {
-            road.delay = Duration::from_millis(75);
-            road.jitter = Duration::from_millis(50);
-        }),
+        Kind::RedisCut => on_the_road(site, move |site| vec![&*site.to_redis[primary]], Road::cut),
+        Kind::RedisFar => on_the_road(site, Site::roads_to_redis, |road| road.lengthen(75, 50)),
         other => unreachable!("{other:?} is no fault of Redis"),
     }
 }

@@ -1,8 +1,7 @@
 //! Faults on the roads from clients to edges.
 
-use std::time::Duration;
-
 use super::{Heal, on_the_road, reset, strangers};
+use crate::balancer::Road;
 use crate::campaign::faults::Kind;
 use crate::campaign::site::{EDGES, Site};
 use crate::dice::Dice;
@@ -11,15 +10,9 @@ pub(super) fn inject(kind: Kind, site: &Site, dice: &mut Dice) -> Heal {
     let edge = &site.edges[dice.below(EDGES)];
     match kind {
         Kind::ClientsReset => reset(site, Site::roads),
-        Kind::ClientsCut => on_the_road(site, Site::roads, |road| {
-            road.closed_to_server = true;
-            road.closed_to_clients = true;
-        }),
+        Kind::ClientsCut => on_the_road(site, Site::roads, Road::cut),
         Kind::AnswersCut => on_the_road(site, Site::roads, |road| road.closed_to_clients = true),
-        Kind::ClientsFar => on_the_road(site, Site::roads, |road| {
-            road.delay = Duration::from_millis(150);
-            road.jitter = Duration::from_millis(100);
-        }),
+        Kind::ClientsFar => on_the_road(site, Site::roads, |road| road.lengthen(150, 100)),
         Kind::ClientsNarrow => on_the_road(site, Site::roads, |road| road.bytes_per_second = Some(2_048)),
         Kind::Garbage => strangers::with_garbage(edge, dice),
         Kind::HalfSent => strangers::with_halves(edge),

@@ -222,7 +222,7 @@ impl KafkaStore {
                 (Some(topic), None) => {
                     let success = self.weigh(topic, &batch, positions);
                     *fruitful |= success.is_ok();
-                    oldest = oldest.min(Some(batch.produced)).or(Some(batch.produced));
+                    oldest = Some(oldest.map_or(batch.produced, |oldest| oldest.min(batch.produced)));
                     outcomes.extend(of_batch.zip(0..).map(|(message, index)| {
                         let outcome = match success {
                             Ok(()) => Outcome::Persisted(Receipt {
