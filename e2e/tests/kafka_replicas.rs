@@ -1,10 +1,12 @@
-//! Three brokers, min.insync.replicas 2: one may die, two may not, and all is well when they return.
+//! Three brokers, min.insync.replicas 2: one may die, two may not, and all is well when they return; leaders move, and topics
+//! are made anew.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::time::Duration;
 
 use penstock_e2e::checker::check;
 use penstock_e2e::clients::curl;
+use penstock_e2e::kafka::TopicSpec;
 use penstock_e2e::load::Loads;
 use penstock_e2e::load::wire::{Packet, Publish, Version};
 use penstock_e2e::raw::Raw;
@@ -12,6 +14,10 @@ use penstock_e2e::until::{SOON, throughout, until};
 use penstock_e2e::{Kafka, Pipeline, Sidecar};
 
 const FINISH: Duration = Duration::from_secs(120);
+/// Until a producer has asked for leaders again, and more.
+const METADATA: Duration = Duration::from_secs(7);
+/// So many that some have another leader when their topic is made anew.
+const PARTITIONS: usize = 12;
 const TOPIC: &str = "v1/p/d/telemetry";
 
 #[test]
@@ -62,4 +68,31 @@ fn puback_waits_for_enough_replicas() {
         (sidecar.total("inFlight") == 0).then_some(())
     });
     sidecar.assert_ledger_balances();
+}
+
+#[test]
+fn a_topic_made_anew_is_served_although_its_leaders_have_lower_epochs_than_those_before() {
+    let kafka = Kafka::three().min_isr(2).start();
+    let topic = kafka.create_topic("anew", PARTITIONS);
+    // Each move of a leader gives it a higher epoch (KIP-320).
+    kafka.broker(0).kill();
+    kafka.broker(0).restart();
+    kafka.wait_in_sync(&topic);
+    kafka.elect_preferred_leaders();
+    let sidecar = Sidecar::run(&Pipeline::telemetry(&kafka, &topic)).start();
+    let load = || sidecar.mqtt5_load().clients(4).devices(16).rate(400).start();
+    let before = load();
+    before.wait_acknowledged(400);
+    check(&before.finish(FINISH), &kafka.read(&topic)).assert_kept();
+
+    // Soon enough that librdkafka, which does not at once believe that a topic is gone, keeps what it knows of it; and nothing
+    // is sent before it has learnt of the new one, or the broker would tell it that the former one is gone.
+    kafka.delete_topic(&topic);
+    kafka.create(&TopicSpec::new(&topic, PARTITIONS).set("min.insync.replicas", 2));
+    throughout("the sidecar is ready", METADATA, || sidecar.is_ready());
+    let after = load();
+    until("a topic that was made anew takes messages again", SOON, || {
+        (after.acknowledged() >= 400).then_some(())
+    });
+    check(&after.finish(FINISH), &kafka.read(&topic)).assert_kept();
 }

@@ -1,7 +1,7 @@
 //! One producer's life, and the report thread that lives through one after another.
 //!
 //! A producer that fails for good (KIP-98; librdkafka's "Fatal errors"), that no longer serves a partition
-//! ([`progress`](super::progress)), or whose batches have become too large, is retired: it takes nothing more, and the
+//! ([`progress`](super::progress)) or would not (a topic was made anew), or whose batches have become too large, is retired: it takes nothing more, and the
 //! next one is made when its last report is there. So what a lane gave to the one is decided before the other takes
 //! anything of the same lane, and order holds across producers.
 //!
@@ -39,7 +39,7 @@ pub(super) struct Generation {
     batch_bytes: usize,
     /// Set once.
     retired: AtomicBool,
-    /// It no longer serves a partition. Set once, before it is retired.
+    /// It does not serve a partition. Set once, before it is retired.
     stalled: AtomicBool,
 }
 
@@ -61,8 +61,8 @@ impl Generation {
         !self.retired.swap(true, Ordering::AcqRel)
     }
 
-    /// Ends it because it no longer serves a partition. Returns whether this call did.
-    fn give_up(&self) -> bool {
+    /// Ends it because it does not serve a partition. Returns whether this call did.
+    pub(super) fn give_up(&self) -> bool {
         self.stalled.store(true, Ordering::Release);
         self.retire()
     }
@@ -206,7 +206,8 @@ impl KafkaStore {
                 topic,
                 partition,
                 messages,
-                "the Kafka producer neither sends messages of a partition nor tries to reach its leader; replacing it"
+                "the Kafka producer has no message of a partition confirmed although it need not wait for the leader; \
+                 replacing it"
             );
         }
         *self.statistics.lock() = statistics;

@@ -62,12 +62,20 @@ impl KafkaStore {
                 continue;
             };
             let config = configs.iter().find(|config| config.name == topic.name());
+            let id = topic.id();
             if let Some(news) = topic.observe(asked, description, config) {
                 if topic.obstacle().is_some() {
                     tracing::warn!("{news}");
                 } else {
                     tracing::info!("{news}");
                 }
+            }
+            if id.is_some()
+                && topic.id() != id
+                && let Some(generation) = self.producer.load().as_ref()
+                && generation.give_up()
+            {
+                tracing::warn!(topic = topic.name(), "a topic was made anew; replacing the Kafka producer");
             }
         }
         if self.batch_bytes() < batch_bytes

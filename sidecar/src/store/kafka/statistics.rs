@@ -40,9 +40,6 @@ pub struct PartitionStatistics {
     /// Messages that the producer has taken for it.
     #[serde(rename = "msgs", deserialize_with = "count")]
     pub taken: u64,
-    /// Messages in requests, each as often as it was sent.
-    #[serde(rename = "txmsgs", deserialize_with = "count")]
-    pub sent: u64,
     /// Messages in requests that have no answer.
     #[serde(rename = "msgs_inflight", deserialize_with = "count")]
     pub in_flight: u64,

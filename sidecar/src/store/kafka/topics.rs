@@ -105,6 +105,11 @@ impl Topic {
         CString::new(self.name).ok()
     }
 
+    /// What Kafka knows it by (KIP-516); nothing before it was seen, and of brokers that do not tell.
+    pub(super) fn id(&self) -> Option<String> {
+        self.known.lock().facts.as_ref()?.id.clone()
+    }
+
     /// Whether messages may go there, else why not.
     pub fn admit(&self) -> Result<(), TransientCause> {
         if self.open.load(Ordering::Acquire) { Ok(()) } else { Err(self.known.lock().obstacle.cause) }
