@@ -1,5 +1,5 @@
-//! Ten times what Kafka takes: it goes on at its full rate, memory stays within the budgets, probes are answered, and nothing
-//! acknowledged is lost.
+//! More than Kafka takes: it goes on at its full rate, memory stays within the budgets, probes are answered, nobody is kept
+//! out by others, and nothing acknowledged is lost.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::sync::Arc;
@@ -45,8 +45,8 @@ fn measure(sidecar: &Sidecar, loads: &[&Loads]) -> (f64, Duration) {
     ((acknowledged() - before) as f64 / start.elapsed().as_secs_f64(), longest)
 }
 
-#[test]
-fn ten_times_what_kafka_takes_costs_no_goodput() {
+/// A sidecar with a narrow road to Kafka.
+fn narrow() -> (Kafka, String, Sidecar) {
     let road = Arc::new(Balancer::start());
     let kafka = Kafka::single().roads(&[Arc::clone(&road)]).start();
     let topic = kafka.create_topic("flood", 6);
@@ -58,6 +58,12 @@ fn ten_times_what_kafka_takes_costs_no_goodput() {
         .set("/spec/edge/maxInFlightBytes", BUDGET)
         .set("/spec/endpoints/1/limits/maxInFlightBytes", BUDGET);
     let sidecar = Sidecar::run(&pipeline).start();
+    (kafka, topic, sidecar)
+}
+
+#[test]
+fn ten_times_what_kafka_takes_costs_no_goodput() {
+    let (kafka, topic, sidecar) = narrow();
     let few = loads(&sidecar, CLIENTS, PER_SECOND);
     let _ = within(SETTLE, || None::<()>);
     let (peak, _) = measure(&sidecar, &[&few]);
@@ -81,4 +87,36 @@ fn ten_times_what_kafka_takes_costs_no_goodput() {
     assert!(history.transient.iter().all(|&(status, after)| status == 503 && after.is_some()));
     check(&history, &kafka.read(&topic)).assert_kept();
     sidecar.assert_ledger_balances();
+}
+
+/// What modest clients send together, a small part of what passes; each is content with an answer in some seconds.
+const MODEST_PER_SECOND: u32 = 40;
+/// What greedy clients would send.
+const GREEDY_PER_SECOND: u32 = 4_000;
+
+#[test]
+fn clients_that_send_without_an_end_keep_nobody_else_out() {
+    let (kafka, topic, sidecar) = narrow();
+    let greedy = [sidecar.mqtt3_load(), sidecar.mqtt5_load()]
+        .map(|plan| plan.project("greedy").clients(1).window(2_000).payload_bytes(1_000));
+    let greedy = Loads::new(greedy.map(|plan| plan.rate(GREEDY_PER_SECOND / 2).start()));
+    let _ = within(SETTLE, || None::<()>);
+    let modest = loads(&sidecar, 2 * CLIENTS, MODEST_PER_SECOND);
+    let _ = within(SETTLE, || None::<()>);
+    let both = || (greedy.acknowledged(), modest.acknowledged());
+    let (before, start) = (both(), Instant::now());
+    let _ = within(MEASURED, || None::<()>);
+    let (after, seconds) = (both(), start.elapsed().as_secs_f64());
+    let rate = |before: u64, after: u64| (after - before) as f64 / seconds;
+    let (greedy_rate, modest_rate) = (rate(before.0, after.0), rate(before.1, after.1));
+    println!(
+        "{modest_rate:.0}/s of the {MODEST_PER_SECOND}/s of {} modest clients, {greedy_rate:.0}/s of 2 greedy ones; \
+         {} times HTTP 503",
+        8 * CLIENTS,
+        modest.transient(),
+    );
+    assert!(modest_rate >= 0.9 * f64::from(MODEST_PER_SECOND), "{modest_rate:.0}/s");
+    let mut history = greedy.finish(SOON * 4);
+    history.merge(modest.finish(SOON * 2));
+    check(&history, &kafka.read(&topic)).assert_kept();
 }

@@ -19,6 +19,7 @@ pub struct PodBudget {
     waiting: AtomicUsize,
     announcements: AtomicU64,
     waiters: Mutex<Vec<Waker>>,
+    holders: AtomicUsize,
 }
 
 impl PodBudget {
@@ -30,6 +31,7 @@ impl PodBudget {
             waiting: AtomicUsize::new(0),
             announcements: AtomicU64::new(0),
             waiters: Mutex::default(),
+            holders: AtomicUsize::new(0),
         })
     }
 
@@ -43,6 +45,22 @@ impl PodBudget {
     #[must_use]
     pub fn limit_bytes(&self) -> u64 {
         self.bytes.limit
+    }
+
+    /// How many connections have messages under way.
+    #[must_use]
+    pub fn holders(&self) -> usize {
+        self.holders.load(Ordering::Relaxed)
+    }
+
+    /// A connection had no message under way and has one now.
+    pub fn begins_to_hold(&self) {
+        self.holders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection has none any more.
+    pub fn ceases_to_hold(&self) {
+        self.holders.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Asks to be woken at the next [`announce`](Self::announce), and returns the number of announcements so far: as

@@ -122,7 +122,7 @@ impl Lane {
         }
         let sequence = state.front.wrapping_add(u32::try_from(state.slots.len()).unwrap_or(u32::MAX));
         state.slots.push_back(Slot { back, bytes, outcome: None });
-        state.bytes += bytes;
+        self.holds(&mut state, |held| held + bytes);
         state.due += 1;
         Ok(Ticket::new(key, sequence))
     }
@@ -145,8 +145,19 @@ impl Lane {
     pub(super) fn retract(&self) {
         let mut state = self.state.lock();
         if let Some(slot) = state.slots.pop_back() {
-            state.bytes -= slot.bytes;
+            self.holds(&mut state, |held| held - slot.bytes);
             state.due -= 1;
+        }
+    }
+
+    /// Changes what the slots' messages hold, and tells the pod whether that is anything.
+    fn holds(&self, state: &mut State, change: impl FnOnce(u64) -> u64) {
+        let before = state.bytes;
+        state.bytes = change(before);
+        match (before, state.bytes) {
+            (0, 1..) => self.budget.pod().begins_to_hold(),
+            (1.., 0) => self.budget.pod().ceases_to_hold(),
+            _ => {}
         }
     }
 
@@ -167,17 +178,18 @@ impl Lane {
     /// `each` must be quick: the lane is locked.
     pub fn drain(&self, mut each: impl FnMut(&Slot, Outcome) -> std::ops::ControlFlow<()>) {
         let mut state = self.state.lock();
+        let mut bytes = 0;
         while let Some(slot) = state.slots.front_mut() {
             let Some(outcome) = slot.outcome.take() else { break };
             let flow = each(slot, outcome);
-            let bytes = slot.bytes;
-            state.bytes -= bytes;
+            bytes += slot.bytes;
             state.slots.pop_front();
             state.front = state.front.wrapping_add(1);
             if flow.is_break() {
                 break;
             }
         }
+        self.holds(&mut state, |held| held - bytes);
         if state.slots.is_empty() {
             state.failed = None;
             if state.slots.capacity() > IDLE_SLOTS {
@@ -199,7 +211,7 @@ impl Lane {
             sequence = sequence.wrapping_add(1);
         }
         state.front = sequence;
-        state.bytes = 0;
+        self.holds(&mut state, |_| 0);
         state.failed = None;
         slots.len()
     }

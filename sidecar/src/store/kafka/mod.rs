@@ -237,7 +237,7 @@ impl KafkaStore {
         if !budget.try_take(bytes, 1) {
             return Err(SubmitError::Transient(TransientCause::BudgetExhausted));
         }
-        if !self.window.try_take(bytes) {
+        if !self.window.try_take(bytes, || (lane.load().1, self.pod.holders())) {
             budget.give_back(bytes, 1);
             return Err(SubmitError::Transient(TransientCause::BudgetExhausted));
         }

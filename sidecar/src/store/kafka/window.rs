@@ -4,6 +4,9 @@
 //! given up before its report is there and be sent again, behind more of the same: Kafka works as hard as before, and
 //! nobody gets an answer. So the bound follows Kafka, like the window of TCP: it doubles while reports come quickly, and
 //! falls to what came back of late when they come late. What finds no room is refused (HTTP) or not read yet (MQTT).
+//!
+//! Where there is not room for everybody, the last part of it is for those who hold less than their share, so that nobody
+//! who sends without an end keeps the others out.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +18,8 @@ use parking_lot::Mutex;
 const FIRST_BYTES: u64 = 512 << 10;
 /// There is room for this at least: some batches, so that a Kafka that recovers can be seen to.
 const LEAST_BYTES: u64 = 64 << 10;
+/// The part of the bound that is kept for those who hold less than their share.
+const SPARED: u64 = 4;
 /// Reports are quick that take less than this part of the target.
 const QUICK: u32 = 4;
 /// How finely reports are remembered, as parts of the target.
@@ -61,10 +66,19 @@ impl Window {
         self.limit.store(self.most_bytes, Ordering::Relaxed);
     }
 
-    /// Takes room for a message; the last one may go beyond the bound, for a large one must find room some time.
-    pub(super) fn try_take(&self, bytes: u64) -> bool {
-        if self.under_way.load(Ordering::Relaxed) >= self.limit_bytes() {
+    /// Takes room for a message; the last one may go beyond the bound, for a large one must find room some time. `share`
+    /// tells how many bytes its connection has under way, and how many connections have some; it is asked where room is
+    /// short.
+    pub(super) fn try_take(&self, bytes: u64, share: impl FnOnce() -> (u64, usize)) -> bool {
+        let (under_way, limit) = (self.under_way.load(Ordering::Relaxed), self.limit_bytes());
+        if under_way >= limit {
             return false;
+        }
+        if under_way >= limit - limit / SPARED {
+            let (own, connections) = share();
+            if own > 0 && own >= limit / connections.max(1) as u64 {
+                return false;
+            }
         }
         self.under_way.fetch_add(bytes, Ordering::Relaxed);
         true
@@ -117,6 +131,10 @@ mod tests {
     const MESSAGE: u64 = 1_000;
     const TICK: Duration = Duration::from_millis(10);
 
+    fn nobody_else() -> (u64, usize) {
+        (0, 0)
+    }
+
     /// A Kafka that confirms so many messages in 10 ms, in order, and senders who fill every room at once.
     struct Story {
         window: Window,
@@ -135,7 +153,7 @@ mod tests {
             let end = self.now + time;
             self.longest = Duration::ZERO;
             while self.now < end {
-                while self.window.try_take(MESSAGE) {
+                while self.window.try_take(MESSAGE, nobody_else) {
                     self.queue.push_back(self.now);
                 }
                 self.now += TICK;
@@ -196,9 +214,21 @@ mod tests {
     #[test]
     fn a_message_larger_than_the_bound_finds_room_when_nothing_else_is_under_way() {
         let window = Window::new(ACK_TIMEOUT, 1_000);
-        assert!(window.try_take(5_000));
-        assert!(!window.try_take(1));
+        assert!(window.try_take(5_000, nobody_else));
+        assert!(!window.try_take(1, nobody_else));
         window.give_back(5_000);
-        assert!(window.try_take(1));
+        assert!(window.try_take(1, nobody_else));
+    }
+
+    #[test]
+    fn who_holds_more_than_a_share_leaves_the_last_room_to_others() {
+        let window = Window::new(ACK_TIMEOUT, 100 * MESSAGE);
+        let take = |own: u64, connections| window.try_take(MESSAGE, || (own * MESSAGE, connections));
+        let greedy = (0..).take_while(|own| take(*own, 2)).count();
+        assert_eq!(greedy, 75, "of all connections it is the one that may have half");
+        let modest = (0..).take_while(|own| take(*own, 10)).count();
+        assert_eq!(modest, 10, "a tenth is its share");
+        assert!((0..15).all(|_| take(0, 10)), "whoever has nothing under way finds what is left");
+        assert!(!take(0, 10), "there is no more");
     }
 }

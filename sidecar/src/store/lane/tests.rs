@@ -124,6 +124,30 @@ fn what_was_given_up_holds_its_budget_until_its_late_report() {
 }
 
 #[test]
+fn a_lane_counts_as_a_holder_while_its_messages_hold_something() {
+    let fixture = Fixture::new();
+    let holders = || fixture.budget.pod().holders();
+    let (key, lane) = fixture.open();
+    let (_, idle) = fixture.open();
+    lane.decide(back(0), Outcome::Refused);
+    assert_eq!(holders(), 0, "what is refused holds nothing");
+    let tickets: Vec<_> = (1..3).map(|tag| fixture.submit(key, &lane, tag).unwrap()).collect();
+    assert_eq!(holders(), 1);
+    fixture.report(tickets[0], PERSISTED);
+    taken(&lane);
+    assert_eq!(holders(), 1, "one of two is left");
+    fixture.report(tickets[1], PERSISTED);
+    taken(&lane);
+    assert_eq!(holders(), 0);
+    fixture.submit(key, &lane, 3).unwrap();
+    lane.retract();
+    assert_eq!(holders(), 0);
+    fixture.submit(key, &lane, 4).unwrap();
+    fixture.lanes.close(key, &lane);
+    assert_eq!((holders(), idle.load()), (0, (0, 0)));
+}
+
+#[test]
 fn a_lanes_number_is_used_again_only_after_its_last_report() {
     let fixture = Fixture::new();
     let (key, lane) = fixture.open();
