@@ -47,9 +47,7 @@ impl Operator {
     #[track_caller]
     pub fn start_with(api: &ApiServer, arguments: &[&str]) -> Self {
         let mut operator = Self::start_as(&api.operator_kubeconfig(), arguments);
-        operator.process.until("it leads", START, || {
-            Self::metric_at(operator.admin, LEADER).filter(|leads| *leads == 1.0)
-        });
+        operator.wait_to_lead();
         operator
     }
 
@@ -67,6 +65,14 @@ impl Operator {
         let environment = [("KUBECONFIG", kubeconfig.to_str().expect("a path in UTF-8"))];
         let process = Process::start_with("operator", folder.path(), binary(), all, &environment);
         Self { process, admin, _folder: folder }
+    }
+
+    /// Waits until it leads.
+    #[track_caller]
+    pub fn wait_to_lead(&mut self) {
+        let admin = self.admin;
+        self.process
+            .until("it leads", START, || Self::metric_at(admin, LEADER).filter(|leads| *leads == 1.0));
     }
 
     /// SIGKILL.

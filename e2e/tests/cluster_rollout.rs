@@ -1,6 +1,7 @@
 //! Pods come and go under load, and Kafka goes and comes back: nothing acknowledged is lost, nobody finds a closed door.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use penstock_e2e::checker::check;
@@ -12,7 +13,7 @@ use penstock_e2e::operator::condition;
 use penstock_e2e::raw::{Next, Raw};
 use penstock_e2e::until;
 use penstock_e2e::until::{SOON, START, throughout};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const PATH: &str = "/v1/p/d/telemetry";
 const READY: &str = "True/Available";
@@ -148,4 +149,133 @@ fn load_takes_an_autoscaled_pipeline_from_one_pod_to_two_and_it_stays_ready() {
     let history = load.finish(SOON * 3);
     assert_eq!(history.refused(), 0, "refused for good");
     check(&history, &cluster.kafka.read("autoscaled")).assert_kept();
+}
+
+/// Names of the ConfigMaps that objects of a kind mount, with the object's own.
+fn mounts(cluster: &Installed, namespace: &str, kind: &str) -> Vec<(String, Value)> {
+    let objects = cluster.get(namespace, kind);
+    let volumes = if kind == "pods" { "/spec/volumes" } else { "/spec/template/spec/volumes" };
+    let objects = objects["items"].as_array().unwrap().clone();
+    let of = |object: Value| {
+        let volumes = object.pointer(volumes).and_then(Value::as_array).cloned().unwrap_or_default();
+        let names =
+            volumes.into_iter().filter_map(|volume| Some(volume["configMap"]["name"].as_str()?.into()));
+        names.map(|name: String| (name, object.clone())).collect::<Vec<_>>()
+    };
+    objects.into_iter().flat_map(of).collect()
+}
+
+fn mounted(cluster: &Installed, namespace: &str) -> BTreeSet<String> {
+    let all = ["pods", "replicasets"].map(|kind| mounts(cluster, namespace, kind));
+    all.into_iter().flatten().map(|(name, _)| name).collect()
+}
+
+/// The configurations that a namespace has.
+fn configurations(cluster: &Installed, namespace: &str) -> BTreeSet<String> {
+    let maps = cluster.get(namespace, "configmaps");
+    let names = maps["items"].as_array().unwrap().iter().map(|map| map["metadata"]["name"].as_str().unwrap());
+    names.filter(|name| name.starts_with("telemetry-edge-")).map(str::to_owned).collect()
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// Names of the ready pods that run a configuration.
+fn running(cluster: &Installed, namespace: &str, configuration: &str) -> BTreeSet<String> {
+    let pods = mounts(cluster, namespace, "pods").into_iter();
+    let pods = pods.filter(|(name, pod)| {
+        name == configuration && is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null()
+    });
+    pods.map(|(_, pod)| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn ten_images_that_never_start_take_nothing_from_the_pods_that_serve() {
+    const NAMESPACE: &str = "stuck";
+    const DEPLOYMENT: &str = "deployment/telemetry";
+    const HISTORY: usize = 2;
+    let cluster = &*Installed::shared();
+    let good = cluster.telemetry(NAMESPACE).set("/spec/revisionHistoryLimit", HISTORY);
+    cluster.apply_ready(&good);
+    let hash = cluster.get(NAMESPACE, "ipl/telemetry")["status"]["configHash"].as_str().unwrap().to_owned();
+    let configuration = format!("telemetry-edge-{hash}");
+    let serving = || running(cluster, NAMESPACE, &configuration);
+    let first = serving();
+    assert_eq!(first.len(), 2);
+    let loads = cluster.loads(NAMESPACE);
+    let image = |edit: u32| format!("penstock.local/absent:{edit}");
+    for edit in 0..10 {
+        let bad = good.clone().ack_timeout(10 + edit).set("/spec/edge/image", image(edit));
+        cluster.apply(&bad.to_string());
+        until("a pod of it is there, and does not start", START, || {
+            let pods = cluster.get(NAMESPACE, "pods");
+            let of_it = |pod: &&Value| pod["spec"]["containers"][0]["image"] == *image(edit);
+            let pod = pods["items"].as_array().unwrap().iter().find(of_it)?;
+            pod.pointer("/status/containerStatuses/0/state/waiting").is_some().then_some(())
+        });
+        // What is mounted before and after is so in between.
+        let (before, kept, after) =
+            (mounted(cluster, NAMESPACE), configurations(cluster, NAMESPACE), mounted(cluster, NAMESPACE));
+        let missing: Vec<_> = before
+            .intersection(&after)
+            .filter(|name| name.starts_with("telemetry-") && !kept.contains(*name))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?} are mounted and gone");
+        assert_eq!(serving(), first);
+    }
+    loads.wait_acknowledged(50);
+    until("no more are kept than the limit says, but those that are mounted", SOON, || {
+        let (kept, mounted) = (configurations(cluster, NAMESPACE), mounted(cluster, NAMESPACE));
+        (kept.difference(&mounted).count() <= HISTORY).then_some(())
+    });
+
+    let gone = first.first().unwrap();
+    cluster.kubectl(&["delete", "pod", gone, "-n", NAMESPACE, "--timeout=60s"]).expect_ok();
+    until("another one is in its place, with the configuration of then", START, || {
+        (serving().len() == 2).then_some(())
+    });
+    let second = serving();
+    assert!(!second.contains(gone));
+    loads.wait_acknowledged(50);
+
+    // Undone, what is ours is put back.
+    let generation = || cluster.get(NAMESPACE, DEPLOYMENT)["metadata"]["generation"].as_i64().unwrap();
+    let before = generation();
+    cluster.kubectl(&["rollout", "undo", DEPLOYMENT, "-n", NAMESPACE]).expect_ok();
+    until("the last image is put back", SOON, || {
+        let deployment = cluster.get(NAMESPACE, DEPLOYMENT);
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        (generation() >= before + 2 && container["image"] == *image(9)).then_some(())
+    });
+    assert_eq!(serving(), second);
+
+    // With the operator held off it stays, and the configuration of then is there.
+    let annotate = |what: &str| {
+        cluster.kubectl(&["annotate", "ipl", "telemetry", "-n", NAMESPACE, what]).expect_ok();
+    };
+    annotate("penstock.dev/pause-reconciliation=true");
+    until("it is paused", SOON, || {
+        cluster.condition(NAMESPACE, "telemetry", "ReconciliationPaused").map(drop)
+    });
+    let sets = mounts(cluster, NAMESPACE, "replicasets");
+    let (_, set) = sets.iter().find(|(name, _)| *name == configuration).unwrap();
+    let revision = set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str().unwrap();
+    let to = format!("--to-revision={revision}");
+    cluster.kubectl(&["rollout", "undo", DEPLOYMENT, "-n", NAMESPACE, &to]).expect_ok();
+    let status = ["rollout", "status", DEPLOYMENT, "-n", NAMESPACE, "--timeout=60s"];
+    cluster.kubectl(&status).expect_ok();
+    cluster.wait_pods(NAMESPACE, 2);
+    assert_eq!(serving(), second);
+
+    // The way back that lasts: the pipeline as it was. Nobody is rolled.
+    cluster.apply(&good.to_string());
+    annotate("penstock.dev/pause-reconciliation-");
+    cluster.wait_ready(NAMESPACE, "telemetry");
+    assert_eq!(cluster.condition(NAMESPACE, "telemetry", "Ready").as_deref(), Some(READY));
+    assert_eq!(serving(), second);
+    assert_eq!(cluster.pods(NAMESPACE).len(), 2);
+    assert_eq!(loads.unreachable(), 0, "somebody found nobody listening");
+    cluster.finish(loads, NAMESPACE);
 }

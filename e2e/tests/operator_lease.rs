@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use penstock_e2e::{ApiServer, until};
+use penstock_e2e::until::throughout;
+use penstock_e2e::{ApiServer, Operator, until};
 use penstock_operator::lease::{Lease, LeaseLost, identity};
 use penstock_operator::telemetry::Telemetry;
 use tokio::runtime::Runtime;
@@ -145,6 +146,25 @@ fn a_deleted_lease_ends_its_holder() {
     first.until_it_leads(SOON);
     api.kubectl(&["delete", "lease", "penstock-operator"]).expect_ok();
     assert_eq!(first.end(&runtime), Err(LeaseLost::Deleted));
+}
+
+#[test]
+fn without_its_namespace_a_candidate_says_so_asks_seldom_and_leads_when_it_is_there() {
+    let api = ApiServer::serving_pipelines();
+    let arguments = ["--lease-namespace", "nowhere"];
+    let mut operator = Operator::start_as(&api.operator_kubeconfig(), &arguments);
+    until("it says what is missing", SOON, || {
+        operator.log().contains("namespaces \\\"nowhere\\\" not found").then_some(())
+    });
+    let tries =
+        "penstock_operator_api_calls_total{verb=\"create\",resource=\"leases\",outcome=\"not_found\"}";
+    let before = operator.metric(tries).unwrap();
+    throughout("it waits", Duration::from_secs(5), || {
+        operator.metric(tries).is_some_and(|tries| tries <= before + 3.0)
+    });
+    api.kubectl(&["create", "namespace", "nowhere"]).expect_ok();
+    operator.wait_to_lead();
+    assert_eq!(operator.end(), 0);
 }
 
 #[test]

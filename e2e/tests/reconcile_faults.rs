@@ -12,65 +12,6 @@ use penstock_e2e::{ApiServer, Operator, Pipeline, Playground, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-const KINDS: [&str; 7] =
-    ["configmap", "serviceaccount", "service", "networkpolicy", "pdb", "hpa", "deployment"];
-
-/// The children of a pipeline, with everything of the API server.
-fn children(api: &ApiServer, pipeline: &str) -> Vec<Value> {
-    KINDS
-        .iter()
-        .flat_map(|kind| api.objects(kind))
-        .filter(|object| object["metadata"]["ownerReferences"][0]["name"] == pipeline)
-        .collect()
-}
-
-/// What of the children is the operator's doing: without uids, versions, times, and configurations of the past.
-fn essence(api: &ApiServer, pipeline: &str) -> Vec<Value> {
-    let owner = api.object("ipl", pipeline).unwrap();
-    let hash = owner["status"]["configHash"].as_str().unwrap().to_owned();
-    let replicas_are_ours = owner["spec"]["edge"]["replicas"].is_i64();
-    let mut all = children(api, pipeline);
-    all.retain(|object| {
-        object["kind"] != "ConfigMap" || object["metadata"]["name"].as_str().unwrap().ends_with(&hash)
-    });
-    for object in &mut all {
-        let metadata = object["metadata"].as_object_mut().unwrap();
-        for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"] {
-            metadata.remove(field);
-        }
-        metadata["ownerReferences"][0]["uid"] = Value::Null;
-        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-            // They tell of the generation, which counts the way.
-            annotations.remove("penstock.dev/cause");
-            annotations.remove("penstock.dev/plan-hash");
-        }
-        object["status"] = Value::Null;
-        let spec = &mut object["spec"];
-        // The server's choice.
-        for field in ["clusterIP", "clusterIPs", "healthCheckNodePort"] {
-            spec.as_object_mut().map(|spec| spec.remove(field));
-        }
-        for port in spec.pointer_mut("/ports").and_then(Value::as_array_mut).into_iter().flatten() {
-            port.as_object_mut().map(|port| port.remove("nodePort"));
-        }
-        if object["kind"] == "Deployment" && !replicas_are_ours {
-            object["spec"]["replicas"] = Value::Null;
-        }
-    }
-    all.sort_by_key(|object| format!("{}/{}", object["kind"], object["metadata"]["name"]));
-    all
-}
-
-/// Deletes a pipeline and plays the garbage collector.
-fn clear(api: &ApiServer, pipeline: &str) {
-    api.kubectl(&["delete", "ipl", pipeline, "-n", "iot"]).expect_ok();
-    for kind in KINDS {
-        let of_it = format!("penstock.dev/pipeline={pipeline}");
-        api.kubectl(&["delete", kind, "-n", "iot", "-l", &of_it, "--wait=false"]).expect_ok();
-    }
-    until("its children are gone", SOON, || children(api, pipeline).is_empty().then_some(()));
-}
-
 /// A pipeline with every kind of child.
 fn full(ground: &Playground, name: &str) -> Pipeline {
     ground
@@ -104,11 +45,11 @@ fn an_operator_killed_after_any_write_is_made_up_for_by_the_next_one() {
             operator = Operator::start_with(api, &["--lease-name", &format!("after-{writes}")]);
         }
         api.wait_condition("killed", "Ready", "True/Available");
-        let end = essence(api, "killed");
+        let end = api.essence("killed");
         assert_eq!(end.len(), 8);
         assert_eq!(&end, calm.get_or_insert_with(|| end.clone()), "killed after {writes} writes");
         assert_eq!(operator.end(), 0);
-        clear(api, "killed");
+        api.delete_with_children("killed");
     }
 }
 
@@ -148,13 +89,13 @@ fn where_a_pipeline_ends_does_not_depend_on_its_way() {
     };
     for (index, last) in specs.iter().enumerate() {
         put(last);
-        let straight = essence(api, "path");
-        clear(api, "path");
+        let straight = api.essence("path");
+        api.delete_with_children("path");
         for step in [1, 2, 0] {
             put(&specs[(index + step) % specs.len()]);
         }
-        assert_eq!(essence(api, "path"), straight, "spec {index}");
-        clear(api, "path");
+        assert_eq!(api.essence("path"), straight, "spec {index}");
+        api.delete_with_children("path");
     }
     assert_eq!(operator.end(), 0);
 }
@@ -215,7 +156,7 @@ fn a_malformed_object_is_told_and_stops_nobody() {
     let seen = api.wait_condition("broken", "Stalled", "True/MalformedObject");
     let conditions = seen["status"]["conditions"].to_string();
     assert!(conditions.contains("Expected a sequence"), "{conditions}");
-    assert!(children(api, "broken").is_empty());
+    assert!(api.children("broken").is_empty());
     api.wait_condition("good", "Ready", "True/Available");
     api.apply(ground.pipeline("another"));
     api.wait_condition("another", "Ready", "True/Available");
@@ -276,9 +217,9 @@ fn an_owner_that_goes_in_mid_flight_is_let_go_and_may_come_back() {
         writes.iter().filter(|request| request.is_write()).count() <= 6
     });
     // Its namesake comes before the garbage collector has been: it waits for it.
-    assert!(!children(api, "going").is_empty());
+    assert!(!api.children("going").is_empty());
     api.apply(&pipeline);
-    let left = children(api, "going");
+    let left = api.children("going");
     api.wait_condition("going", "Reconciling", "True/RollingOut");
     for child in left {
         let (kind, name) = (child["kind"].as_str().unwrap(), child["metadata"]["name"].as_str().unwrap());
@@ -311,16 +252,16 @@ fn two_operators_that_overlap_end_at_the_same_objects() {
     });
     api.apply(pipeline.ack_timeout(12));
     api.wait_condition("overlap", "Ready", "True/Available");
-    let before = essence(api, "overlap");
+    let before = api.essence("overlap");
     first.signal(Signal::CONT);
     assert_eq!(first.wait_exit_code(SOON), 1, "whoever does not lead any more ends: {}", first.log());
     // A write that was on its way when the first was stopped may still be done, and is put right.
     until("nothing moves", SOON, || {
-        let seen = children(api, "overlap");
-        let moved = || (children(api, "overlap") != seen).then_some(());
+        let seen = api.children("overlap");
+        let moved = || (api.children("overlap") != seen).then_some(());
         within(Duration::from_secs(3), moved).is_none().then_some(())
     });
-    assert_eq!(essence(api, "overlap"), before);
+    assert_eq!(api.essence("overlap"), before);
     api.wait_condition("overlap", "Ready", "True/Available");
 }
 
@@ -341,4 +282,25 @@ fn a_kind_that_the_cluster_does_not_serve_is_missed_by_those_only_who_need_it() 
     assert!(told.contains("horizontalpodautoscalers.autoscaling"), "{told}");
     ground.api.apply(scaled.set("/spec/autoscaling", Value::Null));
     ground.api.wait_condition("scaled", "Ready", "True/Available");
+}
+
+#[test]
+fn a_namespace_that_is_being_deleted_is_told_and_stops_nobody() {
+    let ground = Playground::start();
+    let api = &ground.api;
+    let _operator = Operator::start(api);
+    api.kubectl(&["create", "namespace", "ending"]).expect_ok();
+    api.apply(ground.pipeline("ending").set("/metadata/namespace", "ending"));
+    let ready = || {
+        let text = api.kubectl(&["get", "ipl", "ending", "-n", "ending", "-o", "json"]).expect_ok();
+        condition(&serde_json::from_str(&text).unwrap(), "Ready")
+    };
+    until("it is ready", SOON, || (ready().as_deref() == Some("True/Available")).then_some(()));
+    // No controller empties it here, so it stays for the time being.
+    api.kubectl(&["delete", "namespace", "ending", "--wait=false"]).expect_ok();
+    api.kubectl(&["delete", "deployment", "ending", "-n", "ending"]).expect_ok();
+    let told = "False/NamespaceTerminating";
+    until("it is told", SOON, || (ready().as_deref() == Some(told)).then_some(()));
+    api.apply(ground.pipeline("staying"));
+    api.wait_condition("staying", "Ready", "True/Available");
 }

@@ -7,9 +7,10 @@ mod helm;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use penstock_e2e::operator::condition;
-use penstock_e2e::until::START;
+use penstock_e2e::until::{SOON, START, throughout};
 use penstock_e2e::versions::Versions;
 use penstock_e2e::{ApiServer, Operator, Pipeline, Playground, folder, until};
 use serde_json::{Value, json};
@@ -125,17 +126,21 @@ fn drifted(api: &ApiServer, namespace: &str) -> usize {
     api.kubectl(&arguments).expect_ok().lines().count()
 }
 
-#[test]
-fn the_rights_of_the_chart_are_enough() {
-    let ground = Playground::start();
-    let api = &ground.api;
-    let objects = rendered(&["--set=crds.enabled=false"]);
+/// Installs what of the chart gives the operator its rights.
+fn give_rights(api: &ApiServer, objects: Vec<Value>) {
     let rights = objects.into_iter().filter(|object| {
         let kind = object["kind"].as_str().unwrap();
         kind == "ServiceAccount" || kind.contains("Role")
     });
     api.apply(namespace(NAMESPACE));
     api.apply(list(rights));
+}
+
+#[test]
+fn the_rights_of_the_chart_are_enough() {
+    let ground = Playground::start();
+    let api = &ground.api;
+    give_rights(api, rendered(&["--set=crds.enabled=false"]));
     let versions = Versions::watch(api);
     let (_folder, kubeconfig) = kubeconfig(api);
     let operator = Operator::start_as(&kubeconfig, &["--lease-namespace", NAMESPACE]);
@@ -291,4 +296,66 @@ fn each_right_that_is_missing_is_told_and_stops_no_other_namespace() {
     assert!(silent.is_empty(), "these say nothing: {silent:#?}");
     let whole = versions.of_pipeline("gap").into_iter().filter(|one| one["metadata"]["namespace"] == "whole");
     whole.for_each(|version| assert!(!version.to_string().contains("ApiForbidden"), "{version:#}"));
+}
+
+/// The role by which the operator leads, without a verb.
+fn lease_role(objects: &[Value], without: &str) -> Value {
+    let mut role = find(objects, &format!("Role/{NAMESPACE}/{ACCOUNT}-lease")).clone();
+    let rules = role["rules"].as_array_mut().unwrap();
+    rules.iter_mut().for_each(|rule| rule["verbs"].as_array_mut().unwrap().retain(|verb| verb != without));
+    rules.retain(|rule| !rule["verbs"].as_array().unwrap().is_empty());
+    role
+}
+
+#[test]
+fn without_a_right_on_its_lease_an_operator_says_which_and_does_not_lead() {
+    let ground = Playground::start();
+    let api = &ground.api;
+    let objects = rendered(&["--set=crds.enabled=false"]);
+    give_rights(api, objects.clone());
+    let (_folder, kubeconfig) = kubeconfig(api);
+    let may = |verb: &str| {
+        let account = format!("--as=system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
+        let lease = format!("leases.coordination.k8s.io/{ACCOUNT}");
+        api.kubectl(&["auth", "can-i", verb, &lease, "-n", NAMESPACE, &account]).ok
+    };
+    let take_away = |verb: &str| {
+        api.apply(lease_role(&objects, verb));
+        until("the right is gone", SOON, || (!may(verb)).then_some(()));
+    };
+    for verb in ["get", "create", "update"] {
+        take_away(verb);
+        if verb == "update" {
+            // One that nobody holds.
+            api.apply(json!({
+                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"holderIdentity": ""},
+                "metadata": {"name": ACCOUNT, "namespace": NAMESPACE},
+            }));
+        }
+        let mut operator = Operator::start_as(&kubeconfig, &["--lease-namespace", NAMESPACE]);
+        let name = format!("lacks-{verb}");
+        api.apply(ground.pipeline(&name));
+        let missing = format!("cannot {verb} leases.coordination.k8s.io {ACCOUNT}: ");
+        until("it says what is missing", SOON, || {
+            let log = operator.log();
+            let line = log.lines().find(|line| line.contains(&missing))?;
+            line.contains("install those of the chart").then_some(())
+        });
+        throughout("it does not act", Duration::from_secs(4), || {
+            operator.metric("penstock_operator_leader") == Some(0.0)
+                && api.object("ipl", &name).unwrap()["status"]["conditions"].is_null()
+        });
+        api.apply(lease_role(&objects, ""));
+        operator.wait_to_lead();
+        api.wait_condition(&name, "Ready", "True/Available");
+        if verb != "update" {
+            assert_eq!(operator.end(), 0);
+            api.kubectl(&["delete", "lease", ACCOUNT, "-n", NAMESPACE]).expect_ok();
+            continue;
+        }
+        // Taken from one that leads.
+        take_away(verb);
+        assert_eq!(operator.wait_exit_code(SOON), 1);
+        assert!(operator.log().contains("could not be renewed"), "{}", operator.log());
+    }
 }

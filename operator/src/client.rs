@@ -6,23 +6,33 @@ use std::time::Duration;
 use kube::client::ClientBuilder;
 use kube::{Client, Config, Resource};
 use penstock_crds::pipeline::IngestPipeline;
+use tower::buffer::BufferLayer;
 
+use crate::patience::Patience;
 use crate::telemetry::Telemetry;
 use crate::telemetry::calls::Count;
 
 /// The pause between two looks for our resource.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A client for the API server of `config`, whose calls are counted.
+/// How many calls may wait to be sent, as in kube's own client.
+const WAITING: usize = 1_024;
+
+/// A client for the API server of `config`, whose calls come to their end and are counted.
 ///
 /// # Errors
 /// When its certificates or credentials cannot be read.
-pub fn connect(config: Config, telemetry: &Telemetry) -> kube::Result<Client> {
+pub fn connect(mut config: Config, telemetry: &Telemetry) -> kube::Result<Client> {
     // Other crates of the workspace bring a second provider, and rustls would not choose between them. An error means
     // that this process has chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let count = Count(Arc::clone(telemetry.metrics()));
-    Ok(ClientBuilder::try_from(config)?.with_layer(&count).build())
+    // Ours does.
+    config.default_retry = false;
+    let client = ClientBuilder::try_from(config)?
+        .with_layer(&BufferLayer::new(WAITING))
+        .with_layer(&Patience)
+        .with_layer(&Count(Arc::clone(telemetry.metrics())));
+    Ok(client.build())
 }
 
 /// Waits until the API server serves our resource. It says so to everybody who is authenticated; no role is needed.

@@ -17,6 +17,10 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
 use self::election::{Action, Claim, Election, Outcome, Record, Timing};
+use crate::api_error::ApiError;
+
+/// What it is in roles.
+const IN_ROLES: &str = "leases.coordination.k8s.io";
 
 /// How long one call may take. Two of them fit into the renew deadline: one that hangs is not the end.
 const CALL: Duration = Duration::from_secs(3);
@@ -91,7 +95,7 @@ impl Lease {
                 Outcome::Waited
             }
             Action::Read => {
-                self.in_time(self.api.get_opt(&self.name)).await.map_or(Outcome::Failed, |found| {
+                self.in_time("get", self.api.get_opt(&self.name)).await.map_or(Outcome::Failed, |found| {
                     let record = found.as_ref().map(record);
                     self.last = found;
                     Outcome::Read(record)
@@ -101,8 +105,10 @@ impl Lease {
                 let object = self.claimed(&claim);
                 let parameters = PostParams::default();
                 let written = match claim.replaces {
-                    Some(_) => self.in_time(self.api.replace(&self.name, &parameters, &object)).await,
-                    None => self.in_time(self.api.create(&parameters, &object)).await,
+                    Some(_) => {
+                        self.in_time("update", self.api.replace(&self.name, &parameters, &object)).await
+                    }
+                    None => self.in_time("create", self.api.create(&parameters, &object)).await,
                 };
                 match written {
                     Ok(object) => {
@@ -121,13 +127,23 @@ impl Lease {
     }
 
     /// The answer of a call, or the status code of a refusal, if it was one.
-    async fn in_time<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Option<u16>> {
+    async fn in_time<T>(
+        &self,
+        verb: &'static str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Option<u16>> {
         let deadline = Instant::now() + CALL;
         let deadline = self.election.leads_until().map_or(deadline, |until| until.min(deadline));
         match tokio::time::timeout_at(deadline.into(), call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Err(Some(status.code)),
+            // A create that finds nothing misses the namespace.
+            Ok(Err(kube::Error::Api(status)))
+                if status.code == 409 || (status.code == 404 && verb != "create") =>
+            {
+                Err(Some(status.code))
+            }
             Ok(Err(error)) => {
+                let error = ApiError::new(verb, IN_ROLES, &self.name, &error);
                 tracing::warn!(lease = %self.place(), %error, "the lease cannot be read or written");
                 Err(None)
             }
@@ -158,7 +174,7 @@ impl Lease {
 
     /// As client-go's `ReleaseOnCancel`: nobody holds it, for a second.
     async fn release(&self) {
-        let Ok(Some(mut lease)) = self.in_time(self.api.get_opt(&self.name)).await else { return };
+        let Ok(Some(mut lease)) = self.in_time("get", self.api.get_opt(&self.name)).await else { return };
         if record(&lease).holder != self.election.identity() {
             return;
         }
@@ -170,7 +186,9 @@ impl Lease {
             renew_time: now,
             ..lease.spec.unwrap_or_default()
         });
-        if self.in_time(self.api.replace(&self.name, &PostParams::default(), &lease)).await.is_ok() {
+        let parameters = PostParams::default();
+        let written = self.api.replace(&self.name, &parameters, &lease);
+        if self.in_time("update", written).await.is_ok() {
             tracing::info!(lease = %self.place(), "the lease is given back");
         }
     }

@@ -14,6 +14,7 @@ pub mod lease;
 pub mod memory;
 pub mod names;
 pub mod ownership;
+pub mod patience;
 pub mod plan;
 pub mod reason;
 pub mod reconcile;

@@ -113,7 +113,11 @@ impl<'a> Report<'a> {
         let reason = Reason::ALL.iter().find(|known| known.as_str() == ready.reason);
         let type_ = match reason.map(|reason| reason.remedy()) {
             Some(Remedy::None) => EventType::Normal,
-            Some(Remedy::Outside | Remedy::Spec) => EventType::Warning,
+            Some(Remedy::Outside | Remedy::Spec) => {
+                let Reconcile { namespace, name, .. } = self.of;
+                tracing::warn!(%namespace, %name, reason = %ready.reason, message = %ready.message, "not ready");
+                EventType::Warning
+            }
             // On its way: the next one will tell.
             Some(Remedy::Progress) | None => return,
         };

@@ -1,5 +1,5 @@
-//! Counting the calls of the API server: a layer around kube's client. A call that kube repeats by itself (429, 503,
-//! 504) counts once, with its last answer.
+//! Counting the calls of the API server: a layer around kube's client. A call that is repeated at once (429, 503, 504)
+//! counts once, with its last answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
