@@ -1,6 +1,7 @@
 //! A road between clients and servers, such as edge pods or a broker: a TCP balancer whose road can be made long, narrow,
 //! one-way or torn up. This kernel has no queueing discipline that delays, so it happens here.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,9 +56,19 @@ impl Road {
 pub struct Balancer {
     address: SocketAddr,
     servers: Arc<Mutex<Vec<SocketAddr>>>,
-    /// Connections.
-    open: Arc<AtomicUsize>,
+    passages: Passages,
     road: watch::Sender<Road>,
+}
+
+/// Which of the servers each connection goes to that is open now, by the address of its client.
+#[derive(Clone, Debug, Default)]
+pub struct Passages(Arc<Mutex<HashMap<SocketAddr, usize>>>);
+
+impl Passages {
+    /// The server of a client's connection, counted from 0.
+    pub fn server(&self, client: SocketAddr) -> Option<usize> {
+        self.0.lock().get(&client).copied()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -71,23 +82,23 @@ impl Balancer {
     pub fn start() -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         let road = watch::Sender::new(Road::default());
-        let balancer = Self { address, servers: Arc::default(), open: Arc::default(), road };
+        let balancer = Self { address, servers: Arc::default(), passages: Passages::default(), road };
         let (servers, road) = (Arc::clone(&balancer.servers), balancer.road.subscribe());
-        let open = Arc::clone(&balancer.open);
+        let passages = balancer.passages.clone();
         let listener = runtime::wait(TcpListener::bind(address)).expect("a free port");
         runtime::spawn(async move {
             let next = Arc::new(AtomicUsize::new(0));
-            while let Ok((client, _)) = listener.accept().await {
+            while let Ok((client, from)) = listener.accept().await {
                 let (servers, next, road) = (servers.lock().clone(), Arc::clone(&next), road.clone());
-                let open = Arc::clone(&open);
+                let passages = passages.clone();
                 tokio::spawn(async move {
                     let turn = next.fetch_add(1, Ordering::Relaxed);
                     for place in 0..servers.len() {
-                        if let Ok(server) = TcpStream::connect(servers[(turn + place) % servers.len()]).await
-                        {
-                            open.fetch_add(1, Ordering::Relaxed);
+                        let index = (turn + place) % servers.len();
+                        if let Ok(server) = TcpStream::connect(servers[index]).await {
+                            passages.0.lock().insert(from, index);
                             carry(client, server, road).await;
-                            open.fetch_sub(1, Ordering::Relaxed);
+                            passages.0.lock().remove(&from);
                             return;
                         }
                     }
@@ -100,6 +111,11 @@ impl Balancer {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Which way connections went.
+    pub fn passages(&self) -> Passages {
+        self.passages.clone()
     }
 
     /// Where new connections go.
@@ -119,7 +135,7 @@ impl Balancer {
 
     /// Resets every connection, both ways, wherever in a message it is. Says how many there were.
     pub fn reset_all(&self) -> usize {
-        let open = self.open.load(Ordering::Relaxed);
+        let open = self.passages.0.lock().len();
         self.road.send_modify(|road| road.resets += 1);
         open
     }

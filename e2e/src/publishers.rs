@@ -68,11 +68,12 @@ impl Script {
         let mut messages: Vec<_> = (0..self.count)
             .map(|sequence| Message {
                 client: 0,
-                connection: 1,
                 key: Some(self.key.clone()),
                 sequence,
                 payload: self.payload(sequence).into_bytes(),
                 sends,
+                sent: None,
+                answered: None,
                 once: self.qos == 2,
                 outcome: Outcome::Open,
             })

@@ -1,6 +1,6 @@
 //! A TLS client that a test holds in its hand, and OpenSSL's.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use bytes::BytesMut;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::load::wire::{self, Connect, Packet, Publish, Version};
 use crate::parts;
@@ -18,7 +20,7 @@ use crate::raw::ANSWER;
 use crate::until::within;
 
 /// What a client trusts and shows, and the sessions that it may resume.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Identity(Arc<ClientConfig>);
 
 impl Identity {
@@ -53,6 +55,25 @@ impl Identity {
         };
         Self(Arc::new(config))
     }
+
+    /// Shakes hands on a connection of a task.
+    pub(crate) async fn shake_hands(
+        &self,
+        connection: tokio::net::TcpStream,
+    ) -> io::Result<TlsStream<tokio::net::TcpStream>> {
+        TlsConnector::from(Arc::clone(&self.0)).connect(server_name(), connection).await
+    }
+}
+
+/// A certificate in PEM, as a server shows it.
+#[track_caller]
+pub(crate) fn der(pem: &str) -> Vec<u8> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate").to_vec()
+}
+
+/// What every server of a test is called in its certificate.
+fn server_name() -> ServerName<'static> {
+    ServerName::try_from("localhost").expect("a name")
 }
 
 /// An MQTT client over TLS that does one thing after the other.
@@ -75,8 +96,7 @@ impl SecureClient {
         let tcp = TcpStream::connect_timeout(&address, ANSWER).expect("a connection");
         tcp.set_nodelay(true).expect("an option of ours");
         tcp.set_read_timeout(Some(ANSWER)).expect("an option of ours");
-        let name = ServerName::try_from("localhost").expect("a name");
-        let mut tls = ClientConnection::new(Arc::clone(&identity.0), name).expect("a configuration");
+        let mut tls = ClientConnection::new(Arc::clone(&identity.0), server_name()).expect("a configuration");
         tls.writer().write_all(bytes).expect("room in a buffer");
         let mut tcp = tcp;
         while tls.is_handshaking() || tls.wants_write() {

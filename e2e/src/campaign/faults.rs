@@ -27,6 +27,10 @@ pub enum Kind {
     EdgesRolled,
     /// The wall clock of an edge is an hour off.
     ClockStepped,
+    /// The certificate of every edge is renewed, with its key, as kubelet does it.
+    CertificatesRenewed,
+    /// Every edge gets a certificate with the key of another.
+    CertificatesMismatched,
     /// SIGKILL to a broker that leads partitions.
     LeaderKilled,
     /// SIGSTOP to a broker, and SIGCONT.
@@ -111,7 +115,7 @@ pub struct Fault {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::EdgeKilled,
         Self::EdgeTerminated,
         Self::EdgeStopped,
@@ -120,6 +124,8 @@ impl Kind {
         Self::EdgeOutOfMemory,
         Self::EdgesRolled,
         Self::ClockStepped,
+        Self::CertificatesRenewed,
+        Self::CertificatesMismatched,
         Self::LeaderKilled,
         Self::BrokerStopped,
         Self::TwoBrokersStopped,
@@ -162,7 +168,9 @@ impl Kind {
             | Self::EdgeOutOfDescriptors
             | Self::EdgeOutOfMemory
             | Self::EdgesRolled
-            | Self::ClockStepped => Place::Edge,
+            | Self::ClockStepped
+            | Self::CertificatesRenewed
+            | Self::CertificatesMismatched => Place::Edge,
             Self::LeaderKilled
             | Self::BrokerStopped
             | Self::TwoBrokersStopped

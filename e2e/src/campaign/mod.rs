@@ -4,6 +4,7 @@
 //! A round has edges and a topic of its own, so that memory stays bounded however long the campaign is.
 
 mod breakage;
+pub mod certificates;
 pub mod faults;
 pub mod report;
 pub mod site;
@@ -16,7 +17,7 @@ use self::faults::{Kind, Place};
 use self::report::{Effect, Report, Violation};
 use self::site::Site;
 use self::watch::Watch;
-use crate::checker::{History, Outcome, check};
+use crate::checker::{Disturbance, History, Outcome, check};
 use crate::dice::Dice;
 use crate::load::Loads;
 use crate::until::within;
@@ -101,18 +102,22 @@ impl Deck {
     }
 }
 
-/// When answers may have been late without anybody's fault.
-type Excuses = Vec<(Instant, Instant)>;
+/// Faults that were there at the same time.
+struct Trouble {
+    kinds: Vec<Kind>,
+    from: Instant,
+    /// When goodput was as before.
+    to: Instant,
+}
 
 fn round(site: &mut Site, deck: &mut Deck, plan: &Plan, report: &mut Report) {
     site.begin_round();
     let loads = site.loads(plan.rate);
     let unanswered = site.unanswered_load(plan.rate);
     loads.wait_acknowledged(100);
-    let watch = Watch::default();
+    let watch = Watch::new();
     let admins: Vec<_> = site.edges.iter().map(crate::Sidecar::admin).collect();
-    let mut excuses = Excuses::new();
-    let mut forgets = false;
+    let mut troubles = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(|| watch.goodput(&loads));
         scope.spawn(|| watch.books(&admins));
@@ -120,8 +125,7 @@ fn round(site: &mut Site, deck: &mut Deck, plan: &Plan, report: &mut Report) {
         let faults = catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..plan.faults_a_round {
                 let kinds = deck.draw();
-                forgets |= kinds.iter().any(|kind| kind.forgets_sessions());
-                break_and_mend(site, &kinds, &loads, &watch, &mut deck.dice, report, &mut excuses);
+                troubles.push(break_and_mend(site, kinds, &loads, &watch, &mut deck.dice, report));
             }
         }));
         watch.end();
@@ -132,12 +136,15 @@ fn round(site: &mut Site, deck: &mut Deck, plan: &Plan, report: &mut Report) {
     report.unreachable += loads.unreachable();
     let mut history = loads.finish(FINISH);
     history.merge(unanswered.finish(FINISH));
-    let excused = history.late.len();
-    history
-        .late
-        .retain(|late| !excuses.iter().any(|(from, to)| late.sent < *to && late.sent + late.took > *from));
-    report.late_excused += (excused - history.late.len()) as u64;
+    report.late_excused += excuse(&mut history, &troubles);
+    history.disturbances.extend(troubles.iter().map(|Trouble { kinds, from, to }| Disturbance {
+        what: format!("{kinds:?}"),
+        from: *from,
+        to: *to,
+    }));
+    report.now = troubles.iter().flat_map(|trouble| &trouble.kinds).copied().collect();
     let verdict = check(&history, &site.take_records());
+    let forgets = report.now.iter().any(|kind| kind.forgets_sessions());
     let verdict = if forgets { verdict.allow_two_ids().allow_forgotten_sessions() } else { verdict };
     report.add(&history, &verdict);
     for (name, lines) in verdict.violations() {
@@ -151,30 +158,43 @@ fn round(site: &mut Site, deck: &mut Deck, plan: &Plan, report: &mut Report) {
     report.kafka_failures += site.kafka_failures();
 }
 
+/// Answers may be late without anybody's fault while somebody on their way was held. How many that were.
+fn excuse(history: &mut History, troubles: &[Trouble]) -> u64 {
+    let delays = |trouble: &&Trouble| trouble.kinds.iter().any(|kind| kind.delays_answers());
+    let excuses: Vec<_> = troubles.iter().filter(delays).collect();
+    let before = history.late.len();
+    history.late.retain(|late| {
+        !excuses.iter().any(|trouble| late.sent < trouble.to && late.sent + late.took > trouble.from)
+    });
+    (before - history.late.len()) as u64
+}
+
 /// Answers that fit no cause: every message of the load is good, so that none may be refused for good, and whoever is told
 /// to wait is told how long.
 fn wrong_answers(history: &History) -> Vec<String> {
     let refused = history.messages.iter().filter(|message| matches!(message.outcome, Outcome::Refused(_)));
     let unclear = history.transient.iter().filter(|(status, after)| *status != 503 || after.is_none());
-    refused.map(ToString::to_string).chain(unclear.map(|answer| format!("HTTP {answer:?}"))).collect()
+    refused
+        .map(|message| history.describe(message))
+        .chain(unclear.map(|answer| format!("HTTP {answer:?}")))
+        .collect()
 }
 
 /// Has faults come, last and go, and notes what they did.
 fn break_and_mend(
     site: &mut Site,
-    kinds: &[Kind],
+    kinds: Vec<Kind>,
     loads: &Loads,
     watch: &Watch,
     dice: &mut Dice,
     report: &mut Report,
-    excuses: &mut Excuses,
-) {
+) -> Trouble {
     let _ = within(BEFORE, || None::<()>);
     let began = Instant::now();
     let before = watch.rate(began.checked_sub(BEFORE).unwrap_or(began), began);
     let counted = [loads.closes(), loads.unreachable(), loads.transient()];
     loads.take_longest();
-    report.now = kinds.to_vec();
+    report.now.clone_from(&kinds);
     let mut faults: Vec<_> = kinds.iter().map(|kind| (kind.lasts(dice), kind.inject(site, dice))).collect();
     let lasts = faults.iter().map(|(lasts, _)| *lasts).max().unwrap_or_default();
     let _ = within(lasts, || None::<()>);
@@ -184,10 +204,8 @@ fn break_and_mend(
     let healed = Instant::now();
     let recovered = within(GIVE_UP, || (watch.rate_now() >= RECOVERED * before).then(Instant::now));
     let took = recovered.map_or(GIVE_UP, |at| at - healed);
-    if kinds.iter().any(|kind| kind.delays_answers()) {
-        excuses.push((began, healed + took));
-    }
     let effect = Effect {
+        alone: kinds.len() == 1,
         closes: loads.closes() - counted[0],
         unreachable: loads.unreachable() - counted[1],
         transient: loads.transient() - counted[2],
@@ -202,6 +220,7 @@ fn break_and_mend(
             .violation("slow to recover", format!("{kinds:?}: {took:?} until {RECOVERED} of {before:.0}/s"));
     }
     kinds.iter().for_each(|kind| report.faults.entry(*kind).or_default().push(effect));
+    Trouble { kinds, from: began, to: healed + took }
 }
 
 impl Report {
@@ -215,5 +234,46 @@ impl Report {
             seed,
             faults: self.now.clone(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::checker::Late;
+
+    #[test]
+    fn every_kind_comes_once_before_one_comes_again() {
+        let mut deck = Deck::new(3);
+        for _ in 0..2 {
+            let drawn: BTreeSet<_> = Kind::ALL.iter().map(|_| deck.next(|_| true)).collect();
+            assert_eq!(drawn.len(), Kind::ALL.len());
+        }
+        // The last of them: whoever adds one puts it into the list.
+        assert_eq!(Kind::ALL.map(|kind| kind as usize), std::array::from_fn(|place| place));
+        assert_eq!(Kind::ALL.last(), Some(&Kind::RedisFar));
+    }
+
+    #[test]
+    fn faults_of_a_pair_are_in_two_places() {
+        let mut deck = Deck::new(5);
+        let pairs: Vec<_> = (0..200).map(|_| deck.draw()).filter(|kinds| kinds.len() == 2).collect();
+        assert!(pairs.len() > 20, "{pairs:?}");
+        assert!(pairs.iter().all(|pair| pair[0].place() != pair[1].place()), "{pairs:?}");
+    }
+
+    #[test]
+    fn late_answers_are_excused_while_somebody_was_held() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let late = |seconds| Late { message: 0, sent: at(seconds), took: Duration::from_secs(7) };
+        let trouble = |kind, from, to| Trouble { kinds: vec![kind], from: at(from), to: at(to) };
+        let troubles = [trouble(Kind::EdgeStopped, 20, 30), trouble(Kind::CertificatesRenewed, 50, 60)];
+        let mut history =
+            History { late: vec![late(10), late(14), late(29), late(31), late(51)], ..History::default() };
+        assert_eq!(excuse(&mut history, &troubles), 2);
+        assert_eq!(history.late.iter().map(|late| late.sent).collect::<Vec<_>>(), [at(10), at(31), at(51)]);
     }
 }

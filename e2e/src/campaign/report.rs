@@ -65,6 +65,8 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Effect {
+    /// There was no other fault.
+    pub alone: bool,
     /// Connections that ended.
     pub closes: u64,
     /// Attempts to connect that came to nothing.
@@ -92,7 +94,8 @@ pub struct Violation {
     pub round: u64,
     /// Of which seed.
     pub seed: u64,
-    /// The faults before it.
+    /// The faults before it in that round; of a message, `what` names those that were there between its first sending and
+    /// its answer.
     pub faults: Vec<Kind>,
 }
 
@@ -189,8 +192,8 @@ impl Report {
         }
         writeln!(
             page,
-            "\n| fault | times | noticed | connections ended | connections to nobody | HTTP 503 and 429 | other hits | lowest goodput | longest answer | recovery, median | longest |\n\
-             |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+            "\n| fault | times | noticed | connections ended | by it alone | connections to nobody | HTTP 503 and 429 | other hits | lowest goodput | longest answer | recovery, median | longest |\n\
+             |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
         )?;
         for (kind, effects) in &self.faults {
             let sum = |of: fn(&Effect) -> u64| effects.iter().map(of).sum::<u64>();
@@ -201,9 +204,10 @@ impl Report {
             let longest = effects.iter().map(|effect| effect.longest_answer_ms).max().unwrap_or_default();
             writeln!(
                 page,
-                "| {kind:?} | {} | {noticed} | {} | {} | {} | {} | {:.0} % | {:.1} s | {:.1} s | {:.1} s |",
+                "| {kind:?} | {} | {noticed} | {} | {} | {} | {} | {} | {:.0} % | {:.1} s | {:.1} s | {:.1} s |",
                 effects.len(),
                 sum(|effect| effect.closes),
+                sum(|effect| if effect.alone { effect.closes } else { 0 }),
                 sum(|effect| effect.unreachable),
                 sum(|effect| effect.transient),
                 sum(|effect| effect.hits),
@@ -225,8 +229,9 @@ impl Report {
 
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { closes, unreachable, transient, hits, lowest_goodput, longest_answer_ms, recovery_ms } =
-            self;
+        let Self {
+            closes, unreachable, transient, hits, lowest_goodput, longest_answer_ms, recovery_ms, ..
+        } = self;
         write!(
             f,
             "{closes} connections ended, {unreachable} to nobody, {transient} transient answers, {hits} other hits, goodput down to {:.0} %, \

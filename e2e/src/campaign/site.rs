@@ -8,10 +8,11 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::certificates::{self, Certificates, Pair};
 use crate::kafka::{Record, TopicSpec};
 use crate::load::wire::Version;
 use crate::load::{Load, Loads, Plan};
-use crate::{Balancer, Kafka, Pipeline, Redis, Sidecar, folder};
+use crate::{Balancer, Kafka, Pipeline, Redis, Sidecar, folder, ports};
 
 /// Brokers.
 pub const BROKERS: usize = 3;
@@ -27,7 +28,7 @@ const SESSION_EXPIRY_SECONDS: u32 = 3_600;
 /// The disk of a broker, which is in memory: for what some rounds write until their topics are gone.
 const DISK_BYTES: u64 = 3 << 30;
 /// How many loads share the rate.
-const LOADS: u32 = 8;
+const LOADS: u32 = 10;
 /// Where strangers publish.
 const STRANGERS: &str = "strangers";
 /// What a producer waits for, in turn: what a new configuration changes.
@@ -41,12 +42,16 @@ pub struct Site {
     pub redis: Redis,
     /// The road of MQTT clients.
     pub mqtt: Balancer,
+    /// The road of MQTT clients over TLS.
+    pub mqtts: Balancer,
     /// The road of HTTP clients.
     pub http: Balancer,
     /// The roads of the edges to each broker.
     pub to_brokers: Vec<Arc<Balancer>>,
     /// The roads of the edges to each server of Redis.
     pub to_redis: Vec<Arc<Balancer>>,
+    /// What the edges prove themselves with.
+    pub certificates: Certificates,
     /// The edges of the present round.
     pub edges: Vec<Sidecar>,
     pipelines: Vec<Pipeline>,
@@ -75,14 +80,15 @@ impl Site {
         kafka.allow("*", &["All"], "*");
         kafka.create(&TopicSpec::new(STRANGERS, PARTITIONS).set("min.insync.replicas", 2));
         let redis = Redis::sentinels().roads(&to_redis).start();
-        let (mqtt, http) = (Balancer::start(), Balancer::start());
         Self {
             kafka,
             redis,
-            mqtt,
-            http,
+            mqtt: Balancer::start(),
+            mqtts: Balancer::start(),
+            http: Balancer::start(),
             to_brokers,
             to_redis,
+            certificates: Certificates::fresh(),
             edges: Vec::new(),
             pipelines: Vec::new(),
             clocks: folder::fresh("clocks-"),
@@ -104,6 +110,7 @@ impl Site {
         self.pipelines = (0..EDGES).map(|_| self.pipeline()).collect();
         self.edges = (0..EDGES).map(|index| self.edge(index)).collect();
         self.mqtt.serve(self.edges.iter().map(Sidecar::mqtt).collect());
+        self.mqtts.serve(self.edges.iter().map(|edge| edge.listener(certificates::ENDPOINT)).collect());
         self.http.serve(self.edges.iter().map(Sidecar::http).collect());
     }
 
@@ -125,6 +132,19 @@ impl Site {
             .set("/spec/endpoints/0/mqtt/maximumQoS", "ExactlyOnce")
             .set("/spec/endpoints/0/mqtt/sessionExpirySeconds", SESSION_EXPIRY_SECONDS)
             .set("/spec/sessions", self.redis.spec())
+            .push(
+                "/spec/endpoints",
+                json!({
+                    "name": certificates::ENDPOINT,
+                    "port": ports::free(),
+                    "mqtt": {"maximumQoS": "ExactlyOnce", "sessionExpirySeconds": SESSION_EXPIRY_SECONDS},
+                    "tls": {"certificateSecret": {"name": certificates::SECRET}},
+                }),
+            )
+            .push(
+                "/spec/routes/0/from",
+                json!({"endpoint": certificates::ENDPOINT, "topicFilter": "v1/{project}/{device}/telemetry"}),
+            )
             .push("/spec/topics", json!({"name": STRANGERS, "topicName": STRANGERS}))
             .push(
                 "/spec/routes",
@@ -143,6 +163,7 @@ impl Site {
     fn edge(&self, index: usize) -> Sidecar {
         self.set_clock(index, 0);
         Sidecar::run(&self.pipelines[index])
+            .secret(certificates::SECRET, &self.certificates.current().files())
             .environment("LD_PRELOAD", faketime().display())
             .environment("FAKETIME_TIMESTAMP_FILE", self.clock(index).display())
             .environment("FAKETIME_CACHE_DURATION", 1)
@@ -162,6 +183,16 @@ impl Site {
         std::fs::rename(new, self.clock(index)).expect("a file for the clock");
     }
 
+    /// Has every edge find this certificate and key where it looks for them.
+    pub fn mount(&self, pair: &Pair) {
+        self.edges.iter().for_each(|edge| edge.change_secret(certificates::SECRET, &pair.files()));
+    }
+
+    /// How many edges show this certificate to who comes now.
+    pub fn showing(&self, pair: &Pair) -> usize {
+        self.edges.iter().filter(|edge| self.certificates.is_shown(pair, edge)).count()
+    }
+
     /// Gives every edge another configuration for its next start.
     pub fn change_configuration(&mut self) {
         self.configuration += 1;
@@ -171,10 +202,13 @@ impl Site {
         }
     }
 
-    /// Clients of both MQTT versions at QoS 1 and 2, with clean and with kept sessions, and of both HTTP versions, with
-    /// several keys and payload sizes: with [`Site::unanswered_load`] `per_second` messages in all.
+    /// Clients of both MQTT versions at QoS 1 and 2, with clean and with kept sessions, plain and over TLS, and of both
+    /// HTTP versions, with several keys and payload sizes: with [`Site::unanswered_load`] `per_second` messages in all.
     pub fn loads(&self, per_second: u32) -> Loads {
-        let mqtt = |version| Plan::mqtt(self.mqtt.address(), version);
+        let mqtt = |version| Plan::mqtt(self.mqtt.address(), version).through(&self.mqtt);
+        let identity = self.certificates.identity();
+        let mqtts =
+            |version| Plan::mqtt(self.mqtts.address(), version).through(&self.mqtts).secure(&identity);
         let http = self.http.address();
         let plans = [
             mqtt(Version::V311).project("clean-3").payload_bytes(100),
@@ -182,8 +216,10 @@ impl Site {
             mqtt(Version::V5).keep_session(SESSION_EXPIRY_SECONDS).project("kept").payload_bytes(16),
             mqtt(Version::V311).qos(2).project("twice-3").payload_bytes(100),
             mqtt(Version::V5).qos(2).project("twice-5").payload_bytes(400),
-            Plan::http(http).project("http-1").payload_bytes(100),
-            Plan::http2(http).project("http-2").payload_bytes(4_096),
+            mqtts(Version::V311).project("secure-3").payload_bytes(100),
+            mqtts(Version::V5).qos(2).project("secure-5").payload_bytes(200),
+            Plan::http(http).through(&self.http).project("http-1").payload_bytes(100),
+            Plan::http2(http).through(&self.http).project("http-2").payload_bytes(4_096),
         ];
         let rate = per_second / LOADS;
         let longest = ACK_TIMEOUT + GRACE;
@@ -192,13 +228,13 @@ impl Site {
 
     /// Clients at QoS 0, beside those of [`Site::loads`]: nobody tells them anything.
     pub fn unanswered_load(&self, per_second: u32) -> Load {
-        let plan = Plan::mqtt(self.mqtt.address(), Version::V5).qos(0).project("zero");
+        let plan = Plan::mqtt(self.mqtt.address(), Version::V5).through(&self.mqtt).qos(0).project("zero");
         plan.clients(6).devices(4).payload_bytes(100).rate(per_second / LOADS).start()
     }
 
-    /// Both ways to the edges.
+    /// All ways to the edges.
     pub fn roads(&self) -> Vec<&Balancer> {
-        vec![&self.mqtt, &self.http]
+        vec![&self.mqtt, &self.mqtts, &self.http]
     }
 
     /// The ways of the edges to brokers.

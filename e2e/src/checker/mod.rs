@@ -9,5 +9,5 @@ mod verdict;
 #[cfg(test)]
 mod synthetic_histories;
 
-pub use self::history::{Close, History, Late, Message, Outcome, Receipt};
+pub use self::history::{Close, Disturbance, History, Late, Message, Moment, Outcome, Receipt};
 pub use self::verdict::{Verdict, check};

@@ -1,8 +1,9 @@
 //! The checker finds each violation in a history made for it, and none in a good one.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{History, Message, Outcome, Receipt, Verdict, check};
+use super::{Disturbance, History, Late, Message, Outcome, Receipt, Verdict, check};
 use crate::kafka::Record;
 
 const TOPIC: &str = "t";
@@ -11,11 +12,12 @@ fn message(sequence: u64, outcome: Outcome) -> Message {
     let payload = format!("{}padding", Message::identity("x", 1, sequence)).into_bytes();
     Message {
         client: 1,
-        connection: 1,
         key: Some("k".into()),
         sequence,
         payload,
         sends: 1,
+        sent: None,
+        answered: None,
         once: false,
         outcome,
     }
@@ -229,4 +231,48 @@ fn what_the_generator_saw_is_part_of_the_verdict() {
         ..History::default()
     };
     assert_only(&check(&history, &[record(0, 0)]), "irregular", 1);
+}
+
+/// A history of one message that is lost: sent after a second by way of one pod, answered after three by way of another.
+fn lost_on_the_way(began: Instant, pods: [usize; 2]) -> History {
+    let at = |seconds| began + Duration::from_secs(seconds);
+    let mut history = History { began: Some(began), ..History::default() };
+    history.connections.push(Some(pods[0]));
+    let sent = history.moment(at(1));
+    history.connections.extend([None, Some(pods[1])]);
+    let answered = history.moment(at(3));
+    history.messages.push(Message { sent, answered, sends: 3, ..acknowledged(0) });
+    history.late.push(Late { message: 0, sent: at(2), took: Duration::from_secs(1) });
+    history
+}
+
+#[test]
+fn a_violation_says_when_and_on_which_pods_and_under_which_faults() {
+    let began = Instant::now();
+    let at = |seconds| began + Duration::from_secs(seconds);
+    let mut history = lost_on_the_way(began, [7, 8]);
+    // What was noted by others first does not change what a message says of itself.
+    let mut before = lost_on_the_way(began, [4, 5]);
+    before.messages[0].payload = b"x:2:0 ".to_vec();
+    before.merge(history);
+    history = before;
+    let disturbance =
+        |what: &str, from, to| Disturbance { what: what.to_owned(), from: at(from), to: at(to) };
+    history.disturbances = vec![
+        disturbance("[Earlier]", 0, 0),
+        disturbance("[First]", 0, 2),
+        disturbance("[Second]", 2, 9),
+        disturbance("[Later]", 4, 9),
+    ];
+    let verdict = check(&history, &[]);
+    let told = "x:1:0 (sent 3 times, Acknowledged(None)), sent at 1.000 s, answered at 3.000 s, on pod 7, then ?, then \
+                8, under [First], [Second]";
+    assert_eq!(verdict.lost[1], told);
+    assert_eq!(verdict.late[1], format!("{told}: 1s after it was sent for the last time"));
+    assert!(verdict.lost[0].contains("on pod 4, then ?, then 5, under"), "{verdict}");
+}
+
+#[test]
+fn a_message_takes_eight_bytes_for_each_time_and_connection() {
+    assert_eq!(size_of::<Option<super::Moment>>(), 8);
 }

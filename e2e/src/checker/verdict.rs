@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::history::{History, Message, Outcome, Receipt};
+use super::history::{History, Message, Moment, Outcome, Receipt};
 use crate::kafka::Record;
 
 /// What a history and a log together show. Each list holds one line per violation.
@@ -58,36 +58,38 @@ pub fn check(history: &History, records: &[Record]) -> Verdict {
         sent: history.messages.len(),
         acknowledged: history.acknowledged(),
         forgotten_sessions: history.forgotten_sessions.clone(),
-        late: history.late.iter().map(ToString::to_string).collect(),
+        late: history.late.iter().map(|late| history.describe_late(late)).collect(),
         irregular: history.irregular.clone(),
         ..Verdict::default()
     };
     let mut copies: Vec<Vec<&Record>> = vec![Vec::new(); history.messages.len()];
     let mut message_of_id: HashMap<&str, usize> = HashMap::new();
-    let mut last_first_copy: HashMap<(u32, usize, &str), (i32, u64)> = HashMap::new();
+    let mut last_first_copy: HashMap<(u32, u32, &str), (i32, u64)> = HashMap::new();
     for record in records {
         let Some(&index) = by_identity.get(Message::identity_of(&record.payload)) else {
             verdict.foreign.push(format!("{}: nobody sent it", place(record)));
             continue;
         };
         let message = &history.messages[index];
+        let described = || history.describe(message);
         if record.payload != message.payload {
-            verdict.foreign.push(format!("{}: another payload than sent: {message}", place(record)));
+            verdict.foreign.push(format!("{}: another payload than sent: {}", place(record), described()));
         }
         if record.key.as_deref() != message.key.as_deref().map(str::as_bytes) {
-            verdict.foreign.push(format!("{}: key {:?}, not that of {message}", place(record), record.key()));
+            let (place, key) = (place(record), record.key());
+            verdict.foreign.push(format!("{place}: key {key:?}, not that of {}", described()));
         }
         let earlier = &mut copies[index];
         if let Some(id) = record.header("ce_id") {
             let first = *message_of_id.entry(id).or_insert(index);
             if first != index {
-                let other = &history.messages[first];
+                let (message, other) = (described(), history.describe(&history.messages[first]));
                 verdict.ambiguous_ids.push(format!("{}: {id} of {message} and of {other}", place(record)));
             }
             let known = earlier.iter().any(|copy: &&Record| copy.header("ce_id") == Some(id));
             verdict.duplicates_under_one_id += usize::from(known);
             if !known && !earlier.is_empty() && message.once {
-                verdict.under_two_ids.push(format!("{}: {message}", place(record)));
+                verdict.under_two_ids.push(format!("{}: {}", place(record), described()));
             }
         }
         earlier.push(record);
@@ -99,28 +101,31 @@ pub fn check(history: &History, records: &[Record]) -> Verdict {
         // Without a key nothing promises an order.
         let Some(key) = message.key.as_deref() else { continue };
         // What is not sent again is in no order with what came by another connection.
-        let connection = if message.outcome == Outcome::Unanswerable { message.connection } else { 0 };
+        let apart = message.sent.filter(|_| message.outcome == Outcome::Unanswerable);
+        let connection = apart.map_or(0, Moment::connection);
         let sender = (message.client, connection, key);
         let last = last_first_copy.entry(sender).or_insert((record.partition, message.sequence));
         if last.0 != record.partition {
             verdict.out_of_order.push(format!("{}: key {key} was in partition {}", place(record), last.0));
         } else if message.sequence < last.1 {
-            verdict.out_of_order.push(format!("{}: {message} after sequence {}", place(record), last.1));
+            let (place, message) = (place(record), described());
+            verdict.out_of_order.push(format!("{place}: {message}, after sequence {}", last.1));
         }
         *last = (record.partition, message.sequence.max(last.1));
     }
     for (message, copies) in history.messages.iter().zip(&copies) {
+        let described = || history.describe(message);
         if copies.len() > message.sends as usize {
-            verdict.multiplied.push(format!("{message}: {} copies", copies.len()));
+            verdict.multiplied.push(format!("{}: {} copies", described(), copies.len()));
         }
         match &message.outcome {
-            Outcome::Acknowledged(_) if copies.is_empty() => verdict.lost.push(message.to_string()),
+            Outcome::Acknowledged(_) if copies.is_empty() => verdict.lost.push(described()),
             Outcome::Acknowledged(Some(receipt)) => {
                 if let Some(wrong) = contradiction(receipt, copies) {
-                    verdict.wrong_receipts.push(format!("{message}: {wrong}"));
+                    verdict.wrong_receipts.push(format!("{}: {wrong}", described()));
                 }
             }
-            Outcome::Refused(_) if !copies.is_empty() => verdict.refused_yet_stored.push(message.to_string()),
+            Outcome::Refused(_) if !copies.is_empty() => verdict.refused_yet_stored.push(described()),
             _ => {}
         }
     }

@@ -1,5 +1,6 @@
 //! An HTTP client: one request at a time, repeated until its answer is final.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ const RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(plan: &Plan, script: Script, signals: &Signals) -> History {
-    let mut client = Client { plan, signals, script, connection: None };
+    let mut client = Client { plan, signals, script, connection: None, from: None };
     let mut pace = pace(plan);
     while client.script.left > 0 && !signals.finish.load(Relaxed) && !signals.abandon.load(Relaxed) {
         pace.tick().await;
@@ -47,12 +48,18 @@ struct Client<'a> {
     signals: &'a Signals,
     script: Script,
     connection: Option<Connection>,
+    /// The address of that connection, until it is known where it went.
+    from: Option<SocketAddr>,
 }
 
 impl Client<'_> {
     async fn attempt(&mut self, index: usize) {
         if self.connection.is_none() {
-            self.connection = timeout(PATIENCE, connect(self.plan)).await.ok().flatten();
+            let connected = timeout(PATIENCE, connect(self.plan)).await.ok().flatten();
+            (self.connection, self.from) = connected.unzip();
+            if self.connection.is_some() {
+                self.script.connected(None);
+            }
         }
         let path = format!("/{}", self.script.topic(index));
         let payload = Bytes::copy_from_slice(&self.script.message(index).payload);
@@ -66,24 +73,34 @@ impl Client<'_> {
                 if sender.ready().await.is_err() {
                     return self.closed(0);
                 }
-                self.script.message(index).sends += 1;
+                self.script.sends(index);
                 timeout(PATIENCE, sender.send_request(request(&path, self.plan, payload))).await
             }
             Connection::Two(sender) => {
                 if sender.ready().await.is_err() {
                     return self.closed(0);
                 }
-                self.script.message(index).sends += 1;
+                self.script.sends(index);
                 timeout(PATIENCE, sender.send_request(request(&path, self.plan, payload))).await
             }
         };
+        self.note_pod();
         match answer {
             Ok(Ok(response)) => self.answered(index, sent, response).await,
             Ok(Err(_)) => self.closed(1),
             Err(_) => {
-                self.script.history.irregular.push(format!("no answer to {path} within {PATIENCE:?}"));
+                self.script.irregular(format_args!("no answer to {path} within {PATIENCE:?}"));
                 self.closed(1);
             }
+        }
+    }
+
+    /// Whoever was asked has been reached.
+    fn note_pod(&mut self) {
+        let passages = self.plan.passages.as_ref();
+        let pod = passages.zip(self.from.take()).and_then(|(passages, from)| passages.server(from));
+        if let (Some(last), Some(_)) = (self.script.history.connections.last_mut(), pod) {
+            *last = pod;
         }
     }
 
@@ -107,10 +124,7 @@ impl Client<'_> {
             let receipt = receipt(&head.headers, &body);
             if receipt.is_none() {
                 let text = String::from_utf8_lossy(&body).into_owned();
-                self.script
-                    .history
-                    .irregular
-                    .push(format!("200 without a receipt: {:?} {text}", head.headers));
+                self.script.irregular(format_args!("200 without a receipt: {:?} {text}", head.headers));
             }
             self.script.acknowledged(self.plan, self.signals, index, sent, receipt);
         } else if matches!(head.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
@@ -119,23 +133,25 @@ impl Client<'_> {
             self.script.history.transient.push((head.status.as_u16(), after));
             sleep(Duration::from_secs(after.unwrap_or(1)).min(LONGEST_RETRY)).await;
         } else {
-            self.script.message(index).outcome = Outcome::Refused(head.status.to_string());
+            self.script.refused(index, head.status.to_string());
         }
     }
 }
 
-async fn connect(plan: &Plan) -> Option<Connection> {
+/// A connection, and its address.
+async fn connect(plan: &Plan) -> Option<(Connection, SocketAddr)> {
     let stream = TcpStream::connect(plan.server).await.ok()?;
     stream.set_nodelay(true).ok()?;
+    let from = stream.local_addr().ok()?;
     let stream = TokioIo::new(stream);
     if plan.protocol == Protocol::Http2 {
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.ok()?;
         tokio::spawn(connection);
-        Some(Connection::Two(sender))
+        Some((Connection::Two(sender), from))
     } else {
         let (sender, connection) = http1::handshake(stream).await.ok()?;
         tokio::spawn(connection);
-        Some(Connection::One(sender))
+        Some((Connection::One(sender), from))
     }
 }
 

@@ -7,6 +7,7 @@ mod in_flight;
 mod mqtt;
 mod together;
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -18,10 +19,12 @@ use tokio::task::JoinHandle;
 pub use self::mqtt::receipt;
 pub use self::together::Loads;
 use self::wire::Version;
+use crate::balancer::Passages;
 use crate::checker::{History, Late, Message, Outcome, Receipt};
 use crate::place::Place;
-use crate::runtime;
+use crate::secure::Identity;
 use crate::until::{SOON, until, within};
+use crate::{Balancer, runtime};
 
 /// The payload of every Will of a load.
 pub const WILL: &str = "a client is gone";
@@ -50,6 +53,8 @@ pub struct Plan {
     server: SocketAddr,
     /// Where an MQTT client turns to, in turn, when its connection has ended.
     others: Vec<SocketAddr>,
+    passages: Option<Passages>,
+    secure: Option<Identity>,
     qos: u8,
     session: Session,
     will: bool,
@@ -94,6 +99,8 @@ impl Plan {
             protocol,
             server,
             others: Vec::new(),
+            passages: None,
+            secure: None,
             qos: 1,
             session: Session::Clean,
             will: false,
@@ -158,6 +165,20 @@ impl Plan {
     #[must_use]
     pub fn or(mut self, server: SocketAddr) -> Self {
         self.others.push(server);
+        self
+    }
+
+    /// The server is this balancer: the history tells to which pod behind it each connection went.
+    #[must_use]
+    pub fn through(mut self, balancer: &Balancer) -> Self {
+        self.passages = Some(balancer.passages());
+        self
+    }
+
+    /// MQTT: over TLS, with what these clients trust and show.
+    #[must_use]
+    pub fn secure(mut self, identity: &Identity) -> Self {
+        self.secure = Some(identity.clone());
         self
     }
 
@@ -360,8 +381,27 @@ impl Script {
             devices: plan.devices,
             bytes: plan.payload_bytes,
             left: plan.messages,
-            history: History::default(),
+            history: History { began: Some(Instant::now()), ..History::default() },
         }
+    }
+
+    /// A connection is there, which goes to this pod.
+    fn connected(&mut self, pod: Option<usize>) {
+        self.history.connections.push(pod);
+    }
+
+    /// Who says something, when, and to which pod.
+    fn here(&self) -> String {
+        let (load, client) = (&self.load, self.client);
+        let seconds = self.history.seconds(Instant::now());
+        let pod = self.history.connections.last().copied().flatten();
+        let pod = pod.map_or(String::new(), |pod| format!(" on pod {pod}"));
+        format!("{load}:{client} at {seconds:.3} s{pod}")
+    }
+
+    fn irregular(&mut self, what: impl Display) {
+        let line = format!("{}: {what}", self.here());
+        self.history.irregular.push(line);
     }
 
     fn device(&self, sequence: u64) -> String {
@@ -375,16 +415,33 @@ impl Script {
         payload.resize(self.bytes.max(payload.len()), b'.');
         self.history.messages.push(Message {
             client: self.client,
-            connection: 0,
             key: Some(format!("{}/{}", self.project, self.device(sequence))),
             sequence,
             payload,
             sends: 0,
+            sent: None,
+            answered: None,
             once: false,
             outcome: Outcome::Open,
         });
         self.left -= 1;
         sequence as usize
+    }
+
+    /// Notes that a message is sent, once more or for the first time.
+    fn sends(&mut self, index: usize) -> &Message {
+        let now = self.history.moment(Instant::now());
+        let message = &mut self.history.messages[index];
+        message.sends += 1;
+        message.sent = message.sent.or(now);
+        message
+    }
+
+    /// Notes a final answer that refuses.
+    fn refused(&mut self, index: usize, reason: String) {
+        let now = self.history.moment(Instant::now());
+        let message = &mut self.history.messages[index];
+        (message.outcome, message.answered) = (Outcome::Refused(reason), now);
     }
 
     /// Notes a positive answer to a message that was sent at this time.
@@ -396,13 +453,15 @@ impl Script {
         sent: Instant,
         receipt: Option<Receipt>,
     ) {
-        let took = sent.elapsed();
+        let now = Instant::now();
+        let took = now - sent;
         signals.acknowledged.fetch_add(1, Ordering::Relaxed);
         signals.longest.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
-        self.history.messages[index].outcome = Outcome::Acknowledged(receipt);
+        let answered = self.history.moment(now);
+        let message = &mut self.history.messages[index];
+        (message.outcome, message.answered) = (Outcome::Acknowledged(receipt), answered);
         if took > plan.answer_within {
-            let message = self.history.messages[index].to_string();
-            self.history.late.push(Late { message, sent, took });
+            self.history.late.push(Late { message: index, sent, took });
         }
     }
 

@@ -1,12 +1,14 @@
 //! An MQTT client: pipelined QoS 1 or 2, and after a reconnect everything that is not finished again in order.
 
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout_at};
 
 use super::in_flight::{InFlight, Stage};
 use super::wire::{self, Connect, Packet, Properties, Publish, Version};
@@ -35,9 +37,8 @@ pub(super) async fn run(plan: &Plan, version: Version, script: Script, signals: 
         if signals.abandon.load(Relaxed) || client.is_done() {
             return client.script.history;
         }
-        match timeout(PATIENCE, client.connect()).await {
-            Ok(Some(stream)) => client.converse(stream).await,
-            _ => sleep(RETRY).await,
+        if client.visit().await.is_none() {
+            sleep(RETRY).await;
         }
     }
 }
@@ -65,7 +66,7 @@ impl Client<'_> {
     }
 
     fn irregular(&mut self, what: String) {
-        self.script.history.irregular.push(what);
+        self.script.irregular(what);
     }
 
     fn connect_packet(&self) -> Connect {
@@ -77,28 +78,76 @@ impl Client<'_> {
         if self.plan.will { connect.will(&self.script.topic(0), WILL.as_bytes(), 0) } else { connect }
     }
 
-    /// A connection with a good CONNACK.
-    async fn connect(&mut self) -> Option<(TcpStream, BytesMut)> {
+    /// A connection from its beginning to its end; none that never had a good CONNACK.
+    async fn visit(&mut self) -> Option<()> {
+        let deadline = (Instant::now() + PATIENCE).into();
+        let stream = timeout_at(deadline, self.reach()).await.ok()??;
+        let from = stream.local_addr().ok()?;
+        let Some(identity) = &self.plan.secure else {
+            let (reader, writer) = stream.into_split();
+            return self.talk(deadline, from, reader, writer).await;
+        };
+        let shaken = timeout_at(deadline, identity.shake_hands(stream)).await.ok()?;
+        let stream = shaken.inspect_err(|error| self.doubt(error)).ok()?;
+        let (reader, writer) = tokio::io::split(stream);
+        self.talk(deadline, from, reader, writer).await
+    }
+
+    /// MQTT on a connection from this address; none without a good CONNACK until a time.
+    async fn talk(
+        &mut self,
+        deadline: tokio::time::Instant,
+        from: SocketAddr,
+        mut reader: impl AsyncRead + Unpin,
+        mut writer: impl AsyncWrite + Unpin,
+    ) -> Option<()> {
+        let hello = self.greet(from, &mut reader, &mut writer);
+        let input = timeout_at(deadline, hello).await.ok()??;
+        self.converse(reader, writer, input).await;
+        Some(())
+    }
+
+    /// What breaks TLS, and not only the connection, is told: a certificate that is none, a record that nobody can read.
+    fn doubt(&mut self, error: &io::Error) {
+        if error.kind() == ErrorKind::InvalidData {
+            self.irregular(format!("TLS: {error}"));
+        }
+    }
+
+    /// A connection, on which nothing was said.
+    async fn reach(&mut self) -> Option<TcpStream> {
         let servers = 1 + self.plan.others.len();
         let server = match self.attempts % servers {
             0 => self.plan.server,
             other => self.plan.others[other - 1],
         };
         self.attempts += 1;
-        let Ok(mut stream) = TcpStream::connect(server).await else {
+        let Ok(stream) = TcpStream::connect(server).await else {
             self.signals.unreachable.fetch_add(1, Relaxed);
             return None;
         };
         stream.set_nodelay(true).ok()?;
-        stream.write_all(&self.connect_packet().encode()).await.ok()?;
+        Some(stream)
+    }
+
+    /// Sends CONNECT, from this address, and takes a good CONNACK; what was read behind it.
+    async fn greet(
+        &mut self,
+        from: SocketAddr,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> Option<BytesMut> {
+        write(writer, &mut BytesMut::from(&*self.connect_packet().encode())).await.ok()?;
         let mut input = BytesMut::with_capacity(16 << 10);
         loop {
             match wire::take(&mut input, self.version) {
                 Ok(Some(Packet::ConnAck { code: 0, session_present, properties })) => {
                     let allowed = properties.number(RECEIVE_MAXIMUM).unwrap_or(u32::from(u16::MAX));
                     self.window = self.plan.window.min(allowed as usize);
+                    let passages = self.plan.passages.as_ref();
+                    self.script.connected(passages.and_then(|passages| passages.server(from)));
                     self.resume(session_present);
-                    return Some((stream, input));
+                    return Some(input);
                 }
                 Ok(Some(Packet::ConnAck { code, .. })) => {
                     self.closed(Some(code));
@@ -109,7 +158,7 @@ impl Client<'_> {
                     return None;
                 }
                 Ok(None) => {
-                    if stream.read_buf(&mut input).await.ok()? == 0 {
+                    if reader.read_buf(&mut input).await.ok()? == 0 {
                         return None;
                     }
                 }
@@ -125,12 +174,12 @@ impl Client<'_> {
     fn resume(&mut self, present: bool) {
         let kept = self.plan.session != Session::Clean;
         if present && (!kept || self.attempts == 1) {
-            self.irregular(format!("Session Present for client {}, which had none", self.script.client));
+            self.irregular("Session Present for a client that had none".to_owned());
         }
         if !present {
             if self.has_session {
-                let (load, client, waiting) = (&self.script.load, self.script.client, self.in_flight.len());
-                let line = format!("{load}:{client} with {waiting} messages on the way");
+                let line =
+                    format!("{} with {} messages on the way", self.script.here(), self.in_flight.len());
                 self.script.history.forgotten_sessions.push(line);
             }
             self.forget();
@@ -158,9 +207,15 @@ impl Client<'_> {
     }
 
     /// Sends and receives until the connection ends or there is nothing more to do.
-    async fn converse(&mut self, (stream, mut input): (TcpStream, BytesMut)) {
-        let (mut reader, mut writer) = stream.into_split();
+    async fn converse(
+        &mut self,
+        mut reader: impl AsyncRead + Unpin,
+        mut writer: impl AsyncWrite + Unpin,
+        mut input: BytesMut,
+    ) {
         let mut output = BytesMut::new();
+        // TLS may hold what it has taken.
+        let mut is_flushed = true;
         self.send_again(&mut output);
         let mut reason = None;
         let mut pace = pace(self.plan);
@@ -169,14 +224,17 @@ impl Client<'_> {
             if self.signals.abandon.load(Relaxed) {
                 return;
             }
-            if self.is_done() && output.is_empty() {
-                let _ = writer.write_all(&wire::DISCONNECT).await;
+            is_flushed &= output.is_empty();
+            if self.is_done() && is_flushed {
+                let _ = write(&mut writer, &mut BytesMut::from(&wire::DISCONNECT[..])).await;
+                let _ = writer.shutdown().await;
                 return;
             }
             let may_send = self.in_flight.len() < self.window && output.is_empty() && !self.has_no_more();
             tokio::select! {
                 read = reader.read_buf(&mut input) => {
                     if !matches!(read, Ok(1..)) {
+                        let _ = read.inspect_err(|error| self.doubt(error));
                         return self.closed(reason);
                     }
                     loop {
@@ -190,7 +248,8 @@ impl Client<'_> {
                         }
                     }
                 }
-                written = writer.write_buf(&mut output), if !output.is_empty() => {
+                written = write(&mut writer, &mut output), if !is_flushed => {
+                    is_flushed = true;
                     if written.is_err() {
                         // What the server said last may still be there to read.
                         output.clear();
@@ -198,8 +257,7 @@ impl Client<'_> {
                 }
                 _ = pace.tick(), if may_send => {
                     let index = self.script.next();
-                    let message = self.script.message(index);
-                    (message.once, message.connection) = (self.plan.qos == 2, self.attempts);
+                    self.script.message(index).once = self.plan.qos == 2;
                     self.signals.sent.fetch_add(1, Relaxed);
                     let id = if self.plan.qos == 0 {
                         self.script.message(index).outcome = Outcome::Unanswerable;
@@ -228,8 +286,7 @@ impl Client<'_> {
     fn publish(&mut self, id: u16, index: usize, dup: bool, output: &mut BytesMut) {
         let topic = self.script.topic(index);
         let (version, qos) = (self.version, self.plan.qos);
-        let message = self.script.message(index);
-        message.sends += 1;
+        let message = self.script.sends(index);
         let publish = Publish { qos, dup, ..Publish::new(version, &topic, &message.payload, id) };
         output.extend_from_slice(&publish.encode());
     }
@@ -297,9 +354,15 @@ impl Client<'_> {
         if reason < 0x80 {
             self.script.acknowledged(self.plan, self.signals, index, sent, receipt(properties));
         } else {
-            self.script.message(index).outcome = Outcome::Refused(format!("{reason:#04x}"));
+            self.script.refused(index, format!("{reason:#04x}"));
         }
     }
+}
+
+/// Writes everything. What is not written when this is dropped is still there, in `output` or in the writer.
+async fn write(writer: &mut (impl AsyncWrite + Unpin), output: &mut BytesMut) -> io::Result<()> {
+    writer.write_all_buf(output).await?;
+    writer.flush().await
 }
 
 /// The receipt that the user properties of a PUBACK or PUBREC carry.

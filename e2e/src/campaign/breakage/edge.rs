@@ -6,9 +6,11 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::{Heal, mend, strangers};
 use crate::Sidecar;
+use crate::campaign::certificates::{ENDPOINT, Pair};
 use crate::campaign::faults::Kind;
-use crate::campaign::site::Site;
+use crate::campaign::site::{EDGES, Site};
 use crate::dice::Dice;
+use crate::until::{SOON, until};
 
 /// Cgroups of this kernel (version 1).
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -79,8 +81,34 @@ pub(super) fn inject(kind: Kind, site: &mut Site, index: usize, dice: &mut Dice)
                 u64::from(is_off)
             })
         }
+        Kind::CertificatesRenewed => {
+            site.certificates.renew();
+            site.mount(site.certificates.current());
+            Box::new(|site| shown_by_all(site, site.certificates.current()))
+        }
+        Kind::CertificatesMismatched => {
+            let before = site.certificates.renew();
+            site.mount(&site.certificates.current().with_key_of(&before));
+            Box::new(move |site| {
+                let current = format!("penstock_endpoint_certificate_current{{endpoint=\"{ENDPOINT}\"}}");
+                until("every edge says that its certificate and key do not fit", SOON, || {
+                    site.edges.iter().all(|edge| edge.metric(&current) == 0.0).then_some(())
+                });
+                let kept = shown_by_all(site, &before);
+                site.mount(site.certificates.current());
+                shown_by_all(site, site.certificates.current());
+                kept
+            })
+        }
         other => unreachable!("{other:?} is no fault of an edge"),
     }
+}
+
+/// Waits until every edge shows this certificate to who comes now. Says how many they are.
+fn shown_by_all(site: &Site, pair: &Pair) -> u64 {
+    until("every edge shows the certificate that it should have", SOON, || {
+        (site.showing(pair) == EDGES).then_some(EDGES as u64)
+    })
 }
 
 /// Waits for the end of an edge that was asked for it, and starts it again.
