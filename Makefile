@@ -69,7 +69,7 @@ bench: ## Measure CPU, rate, latency and memory beside a bare producer, mosquitt
 	@e2e/parts/build.sh debian kafka etcd kubernetes node containerd helm coredns
 	@echo "== release build"
 	cargo build --release -p penstock-sidecar -p penstock-operator -p penstock-e2e --no-default-features \
-	  --bin penstock-sidecar --bin penstock-operator --bin bench
+	  --features penstock-sidecar/counted-allocations --bin penstock-sidecar --bin penstock-operator --bin bench
 	@echo "== measurement: leave the machine alone meanwhile"
 	"$(CARGO_TARGET_DIR)/release/bench" $(BENCH_ARGS)
 

@@ -3,6 +3,8 @@
 //! The way of one message: `endpoint` decodes it, `intake` finds its route and builds the record, `store` makes it
 //! durable, and the receipt goes back to the endpoint, which answers.
 
+#[cfg(feature = "counted-allocations")]
+mod allocations;
 pub mod auth;
 pub mod budget;
 pub mod cli;

@@ -53,7 +53,10 @@ impl Collector for Scrape {
         doors(&self.0, &mut families)?;
         gates(&self.0, &mut families)?;
         sessions(&self.0, &mut families)?;
-        kafka(&self.0, &mut families)
+        kafka(&self.0, &mut families)?;
+        #[cfg(feature = "counted-allocations")]
+        allocations(&mut families)?;
+        Ok(())
     }
 }
 
@@ -302,6 +305,15 @@ fn gates(edge: &Edge, families: &mut Families<'_>) -> fmt::Result {
         "Passwords that wait for their slow hash, of all endpoints",
         [(&[][..], waiting)],
     )
+}
+
+/// What a build for measurements counts.
+#[cfg(feature = "counted-allocations")]
+fn allocations(families: &mut Families<'_>) -> fmt::Result {
+    let counts = crate::allocations::counts();
+    let labels = ["rust", "c"].map(|language| [("language", language)]);
+    let samples = labels.iter().zip(counts).map(|(labels, count)| (&labels[..], count));
+    families.counter("allocations", "Allocations by the language of the code", samples)
 }
 
 /// Topics, producer and brokers.

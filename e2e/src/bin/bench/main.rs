@@ -19,6 +19,7 @@ mod produce;
 mod reconnect;
 mod report;
 mod rounds;
+mod scale;
 mod secure;
 mod servers;
 mod sessions;
@@ -43,6 +44,9 @@ struct Arguments {
     /// Only the figures of devices that come back to a sidecar that has just started.
     #[arg(long)]
     fleet: bool,
+    /// Only whether cost grows with connections, routes, partitions and sizes, and what a message takes inside.
+    #[arg(long)]
+    scale: bool,
     /// Only the figures of QoS 2 and of kept sessions.
     #[arg(long)]
     sessions: bool,
@@ -77,6 +81,7 @@ fn main() {
         None if arguments.fleet => report::run_fleet(arguments.quick),
         None if arguments.operator => report::run_operator(arguments.quick),
         None if arguments.tls => report::run_tls(arguments.quick),
+        None if arguments.scale => report::run_scale(arguments.quick),
         None if arguments.sessions => report::run_sessions(arguments.quick),
         None => report::run(arguments.quick),
         Some(Part::Load(arguments)) => worker::answer(&load::run(&arguments)),

@@ -1,23 +1,26 @@
-//! The same messages for everyone: 100 bytes of telemetry, different from one to the next, so that compression finds
+//! The same messages for everyone: telemetry, of 100 bytes unless asked for more or fewer, different from one to the next, so that compression finds
 //! in them what it would find in the field.
 
 use std::fmt::Write as _;
 
-/// Size of every payload.
+/// The usual size of a payload.
 pub(crate) const BYTES: usize = 100;
 /// More than any batch holds, and little enough for the second-level cache.
 const POOL: usize = 4096;
+/// Of large payloads there are fewer.
+const POOL_BYTES: usize = 8 << 20;
 
 /// Payloads in turn.
 pub(crate) struct Payloads {
-    pool: Vec<[u8; BYTES]>,
+    pool: Vec<Vec<u8>>,
     next: usize,
 }
 
 impl Payloads {
-    pub(crate) fn new() -> Self {
+    /// Payloads of so many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
         let mut random = Random(0x9E37_79B9_7F4A_7C15);
-        let pool = (0..POOL)
+        let pool = (0..POOL.min(POOL_BYTES / bytes))
             .map(|number| {
                 let mut text = format!(
                     "{{\"ts\":{},\"temperature\":{}.{:03},\"humidity\":{}.{},\"pressure\":{}.{},\"id\":\"",
@@ -29,18 +32,21 @@ impl Payloads {
                     950 + random.below(100),
                     random.below(10),
                 );
-                while text.len() < BYTES - 2 {
+                if bytes < text.len() {
+                    text = "{\"id\":\"".to_owned();
+                }
+                while text.len() < bytes - 2 {
                     let _ = write!(text, "{:x}", random.below(16));
                 }
                 text.push_str("\"}");
-                text.into_bytes().try_into().expect("100 bytes")
+                text.into_bytes()
             })
             .collect();
         Self { pool, next: 0 }
     }
 
-    pub(crate) fn next(&mut self) -> &[u8; BYTES] {
-        self.next = (self.next + 1) % POOL;
+    pub(crate) fn next(&mut self) -> &[u8] {
+        self.next = (self.next + 1) % self.pool.len();
         &self.pool[self.next]
     }
 }
@@ -78,11 +84,15 @@ mod tests {
 
     #[test]
     fn payloads_are_json_of_the_stated_size_and_differ() {
-        let mut payloads = Payloads::new();
-        let all: std::collections::HashSet<_> = (0..POOL).map(|_| *payloads.next()).collect();
-        assert_eq!(all.len(), POOL);
-        for payload in all {
-            serde_json::from_slice::<serde_json::Value>(&payload).unwrap();
+        for bytes in [16, BYTES, 64 << 10] {
+            let mut payloads = Payloads::new(bytes);
+            let count = payloads.pool.len();
+            let all: std::collections::HashSet<_> = (0..count).map(|_| payloads.next().to_vec()).collect();
+            assert_eq!(all.len(), count);
+            for payload in all {
+                assert_eq!(payload.len(), bytes);
+                serde_json::from_slice::<serde_json::Value>(&payload).unwrap();
+            }
         }
     }
 }

@@ -185,7 +185,7 @@ impl Source {
             headers: arguments.headers,
             ce_source: format!("/{}/{}/mqtt", config.pipeline.namespace, config.pipeline.name),
             keys: (0..arguments.keys).map(|number| (payload::key(number), payload::topic(number))).collect(),
-            payloads: Payloads::new(),
+            payloads: Payloads::new(payload::BYTES),
             count: 0,
         }
     }
@@ -205,7 +205,7 @@ impl Source {
         let (key, subject) = &self.keys[self.count as usize % self.keys.len()];
         let mut record = BaseRecord::with_opaque_to(&self.topic, sent)
             .key(key.as_str())
-            .payload(&self.payloads.next()[..])
+            .payload(self.payloads.next())
             .timestamp(penstock_sidecar::intake::unix_millis());
         if self.headers {
             let mut id = *b"019a0000-0000-7000-8000-000000000000";

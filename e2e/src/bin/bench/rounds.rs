@@ -252,7 +252,9 @@ impl Bench {
         if headers {
             arguments.push("--headers".to_owned());
         }
-        self.measure(arguments, schedule, rate, &[self.kafka.broker(0).pid()])
+        arguments.extend(worker::times(schedule, &[self.kafka.broker(0).pid()]));
+        arguments.extend(paced(rate));
+        worker::run(&arguments)
     }
 
     fn load(
@@ -264,40 +266,9 @@ impl Bench {
         rate: Option<u32>,
         watch: &[u32],
     ) -> Measured {
-        let arguments = words(&[
-            "load",
-            "--protocol",
-            protocol.name(),
-            "--server",
-            &server.to_string(),
-            "--connections",
-            &connections.to_string(),
-            "--window",
-            &window.to_string(),
-        ]);
-        self.measure(arguments, self.schedule, rate, watch)
-    }
-
-    fn measure(
-        &self,
-        mut arguments: Vec<String>,
-        schedule: Schedule,
-        rate: Option<u32>,
-        watch: &[u32],
-    ) -> Measured {
-        let watch: Vec<_> = watch.iter().map(u32::to_string).collect();
-        arguments.extend(words(&[
-            "--warmup-millis",
-            &schedule.warmup_millis.to_string(),
-            "--measure-millis",
-            &schedule.measure_millis.to_string(),
-            "--watch",
-            &watch.join(","),
-        ]));
-        if let Some(rate) = rate {
-            arguments.extend(words(&["--rate", &rate.to_string()]));
-        }
-        worker::run(&arguments)
+        let rate = paced(rate);
+        let more: Vec<_> = rate.iter().map(String::as_str).collect();
+        worker::load(protocol, server, [connections, window], self.schedule, watch, &more)
     }
 
     fn say(&self, number: usize, what: &str) {
@@ -320,6 +291,10 @@ fn start_idle(
             return (server, readings);
         }
     }
+}
+
+fn paced(rate: Option<u32>) -> Vec<String> {
+    rate.map_or(Vec::new(), |rate| words(&["--rate", &rate.to_string()]))
 }
 
 pub(crate) fn words(words: &[&str]) -> Vec<String> {

@@ -6,6 +6,7 @@ use penstock_crds::edge::{ClientAuth, ReferencePath, TlsConfig, TlsVersion};
 use penstock_e2e::pki::Authority;
 
 use crate::figures::{Figure, Mark};
+use crate::load::Protocol;
 use crate::measured::Measured;
 use crate::reconnect::Reconnects;
 use crate::rounds::{Schedule, say};
@@ -45,29 +46,10 @@ pub(crate) fn figures(schedule: Schedule) -> Vec<Figure> {
     let (plain, secured) = (edge::address(&config, "mqtt"), edge::address(&config, "mqtts"));
     let ca = authority.path("ca.crt");
     let load = |server: std::net::SocketAddr, tls: bool, millis: u64| -> Measured {
-        let mut arguments: Vec<String> = [
-            "load",
-            "--protocol",
-            "mqtt3",
-            "--server",
-            &server.to_string(),
-            "--connections",
-            &CONNECTIONS.to_string(),
-            "--window",
-            &WINDOW.to_string(),
-            "--warmup-millis",
-            &schedule.warmup_millis.to_string(),
-            "--measure-millis",
-            &millis.to_string(),
-            "--watch",
-            &sidecar.pid().to_string(),
-        ]
-        .map(str::to_owned)
-        .into();
-        if tls {
-            arguments.extend(["--tls-ca".to_owned(), ca.clone()]);
-        }
-        worker::run(&arguments)
+        let schedule = Schedule { measure_millis: millis, ..schedule };
+        let trust = ["--tls-ca", &ca];
+        let more = if tls { &trust[..] } else { &[] };
+        worker::load(Protocol::Mqtt3, server, [CONNECTIONS, WINDOW], schedule, &[sidecar.pid()], more)
     };
     load(plain, false, schedule.kafka_warmup_millis);
     let rounds: Vec<_> = (0..schedule.rounds)

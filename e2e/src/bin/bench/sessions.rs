@@ -101,29 +101,11 @@ impl Bench {
 
     fn load(&self, protocol: Protocol, qos: u8, window: usize, schedule: Schedule) -> Measured {
         let watch = [self.sidecar.pid(), self.redis.server(0).pid(), self.kafka.broker(0).pid()];
-        let measured: Measured = worker::run(&words(&[
-            "load",
-            "--protocol",
-            protocol.name(),
-            "--server",
-            &edge::address(&self.edge, "mqtt").to_string(),
-            "--connections",
-            &CONNECTIONS.to_string(),
-            "--window",
-            &window.to_string(),
-            "--qos",
-            &qos.to_string(),
-            "--expiry",
-            &EXPIRY.to_string(),
-            "--warmup-millis",
-            &schedule.warmup_millis.to_string(),
-            "--measure-millis",
-            &schedule.measure_millis.to_string(),
-            "--watch",
-            &watch.map(|pid| pid.to_string()).join(","),
-            "--admin",
-            &self.sidecar.address.to_string(),
-        ]));
+        let (qos, expiry) = (qos.to_string(), EXPIRY.to_string());
+        let admin = self.sidecar.address.to_string();
+        let more = ["--qos", &qos, "--expiry", &expiry, "--admin", &admin];
+        let server = edge::address(&self.edge, "mqtt");
+        let measured = worker::load(protocol, server, [CONNECTIONS, window], schedule, &watch, &more);
         assert_eq!(measured.irregular, 0, "answers out of order");
         measured
     }

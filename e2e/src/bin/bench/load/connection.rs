@@ -13,6 +13,9 @@ use super::speech::{Protocol, Speech, Style};
 use super::stream::Stream;
 use crate::payload;
 
+/// How much may wait to be written where no answers tell how far the server is.
+const UNANSWERED_BYTES: usize = 64 << 10;
+
 /// A connection and what is on its way.
 pub(crate) struct Connection {
     stream: Stream,
@@ -59,7 +62,12 @@ impl Connection {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.sent.len() < self.window
+        self.sent.len() < self.window && (self.is_answered() || self.output.len() < UNANSWERED_BYTES)
+    }
+
+    /// Whether the server answers messages.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.speech.is_answered()
     }
 
     pub(crate) fn irregular(&self) -> u64 {
@@ -69,7 +77,9 @@ impl Connection {
     /// Puts a message into the output; see [`Connection::flush`].
     pub(crate) fn send(&mut self, payload: &[u8], now: Instant) {
         self.speech.write(&mut self.output, payload);
-        self.sent.push_back(now);
+        if self.is_answered() {
+            self.sent.push_back(now);
+        }
     }
 
     /// Writes the output, as much as the socket takes.

@@ -53,6 +53,10 @@ pub(crate) struct Arguments {
 /// When the server refuses a message or closes a connection: that is no load to measure.
 pub(crate) fn run(arguments: &Arguments) -> Measured {
     let trust = arguments.tls_ca.as_deref().map(stream::trust);
+    assert!(
+        arguments.style.qos > 0 || arguments.rate.is_some(),
+        "nobody answers at QoS 0, so that only --rate says how much to send"
+    );
     let mut poll = Poll::new().expect("epoll");
     let mut connections: Vec<_> = (0..arguments.connections)
         .map(|number| {
@@ -72,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Measured {
         })
         .collect();
     let mut crew = Crew {
-        payloads: Payloads::new(),
+        payloads: Payloads::new(arguments.style.payload_bytes),
         buffer: vec![0; READ_BYTES],
         latencies: Vec::with_capacity(4 << 20),
         acknowledged: 0,
@@ -165,7 +169,11 @@ impl Crew {
                 }
             };
             let Some(index) = ready else { break };
-            connections[index].send(self.payloads.next(), pace.release(now));
+            let connection = &mut connections[index];
+            connection.send(self.payloads.next(), pace.release(now));
+            if !connection.is_answered() {
+                self.acknowledged += 1;
+            }
         }
         connections.iter_mut().for_each(Connection::flush);
     }

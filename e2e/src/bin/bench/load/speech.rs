@@ -1,4 +1,4 @@
-//! What a connection of the load says and hears: MQTT at QoS 1 or 2, or HTTP/1.1.
+//! What a connection of the load says and hears: MQTT, or HTTP/1.1.
 
 use bytes::BytesMut;
 use penstock_e2e::load::wire::{self, Connect, Packet, Publish, Version};
@@ -25,12 +25,15 @@ impl Protocol {
     }
 }
 
-/// How MQTT is spoken.
+/// How messages are spoken.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Style {
-    /// 1 or 2.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
-    qos: u8,
+    /// Size of each payload.
+    #[arg(long, default_value_t = payload::BYTES)]
+    pub(crate) payload_bytes: usize,
+    /// Of MQTT.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub(crate) qos: u8,
     /// Keep the session for so many seconds.
     #[arg(long, default_value_t = 0)]
     expiry: u32,
@@ -64,9 +67,9 @@ pub(crate) enum Speech {
 }
 
 pub(crate) struct Mqtt {
-    /// A PUBLISH up to its payload; the packet identifier is written over in each.
+    /// A PUBLISH up to its payload; the packet identifier is written over in each. At QoS 0 there is none.
     head: Vec<u8>,
-    identifier_at: usize,
+    identifier_at: Option<usize>,
     next: u16,
     /// Of the next PUBACK or PUBREC.
     expected: u16,
@@ -97,7 +100,7 @@ impl Speech {
                 let head = format!(
                     "POST /{topic} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
                      content-length: {}\r\n\r\n",
-                    payload::BYTES
+                    style.payload_bytes
                 );
                 (Self::Http(Http { head: head.into_bytes() }), 1)
             }
@@ -108,10 +111,12 @@ impl Speech {
     pub(crate) fn write(&mut self, output: &mut Vec<u8>, payload: &[u8]) {
         match self {
             Self::Mqtt(mqtt) => {
-                let at = output.len() + mqtt.identifier_at;
+                let start = output.len();
                 output.extend_from_slice(&mqtt.head);
-                output[at..at + 2].copy_from_slice(&mqtt.next.to_be_bytes());
-                mqtt.next = following(mqtt.next);
+                if let Some(at) = mqtt.identifier_at {
+                    output[start + at..start + at + 2].copy_from_slice(&mqtt.next.to_be_bytes());
+                    mqtt.next = following(mqtt.next);
+                }
             }
             Self::Http(http) => output.extend_from_slice(&http.head),
         }
@@ -137,6 +142,14 @@ impl Speech {
             if over {
                 answered();
             }
+        }
+    }
+
+    /// Whether the server answers messages.
+    pub(crate) fn is_answered(&self) -> bool {
+        match self {
+            Self::Mqtt(mqtt) => mqtt.identifier_at.is_some(),
+            Self::Http(_) => true,
         }
     }
 
@@ -169,17 +182,17 @@ impl Mqtt {
             input.extend_from_slice(&chunk[..count]);
         };
         let Packet::ConnAck { code: 0, properties, .. } = packet else { panic!("not welcome: {packet:?}") };
-        let payload = [0; payload::BYTES];
+        let payload = vec![0; style.payload_bytes];
         let mut head = Publish { qos: style.qos, ..Publish::new(version, topic, &payload, 0) }.encode();
         head.truncate(head.len() - payload.len());
-        // The identifier follows the topic, which follows a header of one byte and a length of one or two.
+        // The identifier is the last but for the length of no properties.
         let properties_bytes = usize::from(version == Version::V5);
-        let identifier_at = head.len() - 2 - properties_bytes;
+        let identifier_at = (style.qos > 0).then(|| head.len() - 2 - properties_bytes);
         let allowed = properties.number(RECEIVE_MAXIMUM).unwrap_or(u32::from(u16::MAX)) as usize;
         (Speech::Mqtt(Self::new(head, identifier_at, style.qos == 2)), allowed)
     }
 
-    fn new(head: Vec<u8>, identifier_at: usize, exactly_once: bool) -> Self {
+    fn new(head: Vec<u8>, identifier_at: Option<usize>, exactly_once: bool) -> Self {
         Self { head, identifier_at, next: 1, expected: 1, completed: 1, exactly_once, irregular: 0 }
     }
 
@@ -247,7 +260,7 @@ mod tests {
     use super::*;
 
     fn mqtt() -> Mqtt {
-        Mqtt::new(Vec::new(), 0, false)
+        Mqtt::new(Vec::new(), Some(0), false)
     }
 
     #[test]
@@ -263,7 +276,7 @@ mod tests {
     fn a_pubrec_is_answered_and_its_message_is_over_with_the_pubcomp() {
         let input = [0x50, 2, 0, 1, 0x50, 3, 0, 2, 0, 0x70, 2, 0, 1, 0x70, 2, 0];
         let (mut speech, mut output, mut count) =
-            (Speech::Mqtt(Mqtt::new(Vec::new(), 0, true)), Vec::new(), 0);
+            (Speech::Mqtt(Mqtt::new(Vec::new(), Some(0), true)), Vec::new(), 0);
         assert_eq!(speech.read(&input, &mut output, || count += 1), input.len() - 3);
         assert_eq!((output, count, speech.irregular()), (vec![0x62, 2, 0, 1, 0x62, 2, 0, 2], 1, 0));
     }
