@@ -271,12 +271,11 @@ impl Cache {
         watched.store.state_filter(ours).iter().map(|kept| kept.object(kind)).collect()
     }
 
-    /// All Deployments.
-    #[must_use]
-    pub fn deployments(&self) -> Vec<DynamicObject> {
+    /// All Deployments, each read when it is asked for.
+    pub fn deployments(&self) -> impl Iterator<Item = DynamicObject> + use<> {
         let kind = ChildKind::Deployment;
         let all = self.kind(kind).map(|watched| watched.store.state()).unwrap_or_default();
-        all.iter().map(|kept| kept.object(kind)).collect()
+        all.into_iter().map(move |kept| kept.object(kind))
     }
 
     /// Notes what we wrote.

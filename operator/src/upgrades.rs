@@ -1,7 +1,7 @@
 //! An operator that is upgraded brings another sidecar to every pipeline. Only a few roll at once, so that clients are
 //! not all sent to and fro together, and a version that does not come up stops at those few.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
@@ -16,18 +16,30 @@ use crate::rollout::Rollout;
 /// How long a permit counts before the watch must have shown the rollout that it was given for.
 const PERMIT: Duration = Duration::from_secs(15);
 
+/// How long a refusal holds for everybody: a thousand pipelines that wait ask in turn, and each answer takes a look at them
+/// all.
+const REFUSAL: Duration = Duration::from_secs(1);
+
 /// Who may roll.
 #[derive(Debug)]
 pub struct Upgrades {
     most: usize,
-    permits: Mutex<HashMap<String, Instant>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Since when, by the uid of the pipeline.
+    permits: HashMap<String, Instant>,
+    /// When one was refused last.
+    refused: Option<Instant>,
 }
 
 impl Upgrades {
     /// At most so many at once.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { most, permits: Mutex::default() }
+        Self { most, state: Mutex::default() }
     }
 
     /// Whether writing `planned` over `live` would roll pods for the sake of the operator alone: neither the pipeline nor
@@ -42,26 +54,29 @@ impl Upgrades {
         same(CAUSE_ANNOTATION) && !same(PLAN_ANNOTATION)
     }
 
-    /// Takes a permit for the pipeline `uid`, unless as many as may are rolling among `deployments`.
-    pub fn take<'d>(
-        &self,
-        uid: &str,
-        image: &str,
-        deployments: impl Iterator<Item = &'d DynamicObject>,
-    ) -> bool {
-        let mut permits = self.permits.lock();
+    /// Takes a permit for the pipeline `uid`, unless as many as may are rolling among `deployments`. Of these no more are
+    /// read than it takes to know.
+    pub fn take(&self, uid: &str, image: &str, deployments: impl Iterator<Item = DynamicObject>) -> bool {
+        let State { permits, refused } = &mut *self.state.lock();
         permits.retain(|_, at| at.elapsed() < PERMIT);
-        let mut rolling: Vec<_> = deployments
+        if !permits.contains_key(uid) && refused.is_some_and(|at| at.elapsed() < REFUSAL) {
+            return false;
+        }
+        let mut rolling: HashSet<_> = permits.keys().filter(|other| *other != uid).cloned().collect();
+        let mut others = deployments
             .filter(|deployment| is_rolling(deployment, image))
             .filter_map(|deployment| deployment.owner_references().first().map(|owner| owner.uid.clone()))
-            .chain(permits.keys().cloned())
-            .filter(|other| other != uid)
-            .collect();
-        rolling.sort_unstable();
-        rolling.dedup();
+            .filter(|other| other != uid);
+        while rolling.len() < self.most
+            && let Some(other) = others.next()
+        {
+            rolling.insert(other);
+        }
         let granted = rolling.len() < self.most;
         if granted {
             permits.insert(uid.to_owned(), Instant::now());
+        } else {
+            *refused = Some(Instant::now());
         }
         granted
     }
@@ -82,6 +97,9 @@ fn is_rolling(deployment: &DynamicObject, image: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::iter::empty;
+
     use kube::core::DynamicObject;
     use serde_json::json;
 
@@ -101,19 +119,39 @@ mod tests {
     #[test]
     fn no_more_roll_at_once_than_may() {
         let upgrades = Upgrades::new(2);
-        let none: [DynamicObject; 0] = [];
-        assert!(upgrades.take("a", "new", none.iter()));
-        assert!(upgrades.take("a", "new", none.iter()), "the same one again");
+        assert!(upgrades.take("a", "new", empty()));
+        assert!(upgrades.take("a", "new", empty()), "the same one again");
         let seen = [deployment("a", "new", 3, 1), deployment("b", "new", 3, 2)];
-        assert!(!upgrades.take("c", "new", seen.iter()));
-        let done = [deployment("a", "new", 2, 2), deployment("b", "old", 3, 2)];
-        assert!(upgrades.take("c", "new", done.iter()));
-        assert!(!upgrades.take("d", "new", done.iter()), "the permits of a and c are still warm");
+        assert!(!upgrades.take("c", "new", seen.into_iter()));
+
+        let upgrades = Upgrades::new(2);
+        let done = || [deployment("a", "new", 2, 2), deployment("b", "old", 3, 2)].into_iter();
+        assert!(upgrades.take("a", "new", done()));
+        assert!(upgrades.take("c", "new", done()));
+        assert!(!upgrades.take("d", "new", done()), "the permits of a and c are still warm");
+    }
+
+    #[test]
+    fn a_refusal_holds_for_a_moment_and_nobody_who_rolls_is_stopped_by_it() {
+        let upgrades = Upgrades::new(1);
+        let looked = Cell::new(0);
+        let rolling = || [deployment("b", "new", 3, 2), deployment("c", "new", 3, 2)];
+        let watched = || rolling().into_iter().inspect(|_| looked.set(looked.get() + 1));
+        assert!(upgrades.take("a", "new", empty()));
+        assert!(!upgrades.take("d", "new", watched()));
+        assert_eq!(looked.get(), 0, "the permit of a is enough");
+        assert!(!upgrades.take("e", "new", watched()));
+        assert!(upgrades.take("a", "new", empty()));
+
+        let upgrades = Upgrades::new(1);
+        assert!(!upgrades.take("d", "new", watched()));
+        assert_eq!(looked.get(), 1, "the first that rolls is enough");
+        assert!(!upgrades.take("e", "new", empty()));
     }
 
     #[test]
     fn a_new_pipeline_that_does_not_come_up_holds_nobody_back() {
         let upgrades = Upgrades::new(1);
-        assert!(upgrades.take("a", "new", [deployment("b", "new", 2, 2)].iter()));
+        assert!(upgrades.take("a", "new", [deployment("b", "new", 2, 2)].into_iter()));
     }
 }

@@ -270,9 +270,8 @@ impl Reconcile<'_> {
 
     fn may_upgrade(&self) -> bool {
         let scopes = self.context.scopes.read();
-        let deployments: Vec<_> = scopes.iter().flat_map(|scope| scope.cache.deployments()).collect();
-        let image = &self.context.defaults.sidecar_image;
-        self.context.upgrades.take(&self.uid, image, deployments.iter())
+        let deployments = scopes.iter().flat_map(|scope| scope.cache.deployments());
+        self.context.upgrades.take(&self.uid, &self.context.defaults.sidecar_image, deployments)
     }
 
     /// When to look again at a pipeline with this verdict. Counts failures, and since when they last.
