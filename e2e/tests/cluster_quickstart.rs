@@ -3,15 +3,16 @@
 #![allow(clippy::print_stdout, reason = "the time to Ready is worth reading")]
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use penstock_e2e::checker::check;
 use penstock_e2e::cluster::{Installed, SYSTEM, repository};
-use penstock_e2e::load::Plan;
 use penstock_e2e::load::wire::Version;
+use penstock_e2e::load::{Loads, Plan};
 use penstock_e2e::until;
 use penstock_e2e::until::SOON;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Labels of what belongs to the quickstart.
 const OURS: &str = "penstock.dev/pipeline=quickstart";
@@ -200,4 +201,38 @@ fn the_operator_of_the_chart_is_restricted_and_says_what_it_does() {
     let output = cluster.command("curl").args(["--silent", "--fail", &metrics]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("penstock_operator_leader 1"), "{text}");
+}
+
+/// What a cloud would give to a Service; one that kube-proxy answers for, beside the node's own.
+const BALANCER: &str = "192.0.2.80";
+
+#[test]
+fn senders_from_outside_come_through_a_node_port_and_a_load_balancer() {
+    let cluster = &*Installed::shared();
+    let namespace = "exposed";
+    let pipeline = cluster
+        .telemetry(namespace)
+        .set("/spec/endpoints/0/exposure", json!({"type": "NodePort"}))
+        .set("/spec/endpoints/1/exposure", json!({"type": "LoadBalancer"}));
+    cluster.apply_ready(&pipeline);
+    let service = cluster.get(namespace, "service/telemetry-mqtt");
+    let port = service["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
+    let mqtt = SocketAddr::new(cluster.node_address().parse().unwrap(), port as u16);
+    // As a cloud's controller does, which this cluster has none of.
+    let address = json!({"status": {"loadBalancer": {"ingress": [{"ip": BALANCER}]}}}).to_string();
+    let patch =
+        ["patch", "service", "telemetry-rest", "-n", namespace, "--subresource=status", "--type=merge"];
+    cluster.kubectl(&[&patch[..], &["-p", &address]].concat()).expect_ok();
+    let http = SocketAddr::new(BALANCER.parse().unwrap(), 8080);
+    let url = until("status has the address of the load balancer", SOON, || {
+        let pipeline = cluster.get(namespace, "ipl/telemetry");
+        let url = pipeline["status"]["endpoints"][1]["url"].as_str()?.to_owned();
+        url.contains(BALANCER).then_some(url)
+    });
+    assert_eq!(url, format!("http://{http}"));
+    assert_eq!(cluster.condition(namespace, "telemetry", "Ready").as_deref(), Some("True/Available"));
+    let plans = [Plan::mqtt(mqtt, Version::V5), Plan::http(http)];
+    let loads = Loads::new(plans.map(|plan| plan.within(cluster.place()).clients(2).rate(100).start()));
+    loads.wait_acknowledged(100);
+    cluster.finish(loads, namespace);
 }

@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use penstock_e2e::credentials::{Issuer, sha256_line};
+use penstock_e2e::deployments::Deployments;
 use penstock_e2e::operator::condition;
 use penstock_e2e::until::SOON;
-use penstock_e2e::{ApiServer, Operator, Pipeline, Playground, until};
+use penstock_e2e::{ApiServer, Kafka, Operator, Pipeline, Playground, until};
 use serde_json::{Value, json};
 
 const NAME: &str = "authenticated";
+const PASSWORD: &str = "opens-sesame";
 
 fn message(pipeline: &Value, kind: &str) -> String {
     let mut conditions = pipeline["status"]["conditions"].as_array().into_iter().flatten();
@@ -126,4 +128,51 @@ fn an_open_endpoint_is_a_warning_and_no_more() {
         (current && condition(&seen, "SendersAuthenticated").as_deref() == Some("True/AllAuthenticate"))
             .then_some(())
     });
+}
+
+#[test]
+fn a_changed_password_for_kafka_rolls_the_pods_and_is_told_nowhere() {
+    let api = &ApiServer::serving_pipelines();
+    let _player = Deployments::play(api);
+    let kafka = Kafka::single().user("telemetry", PASSWORD).start();
+    let _operator = Operator::start(api);
+    let secret = |note: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": "kafka", "namespace": "iot", "annotations": {"note": note}},
+            "stringData": {"password": PASSWORD},
+        })
+    };
+    api.apply(secret("first"));
+    let topic = kafka.create_topic(NAME, 1);
+    kafka.allow("telemetry", &["Write", "Describe", "DescribeConfigs"], &topic);
+    let scram = json!({"scramSha512": {"username": "telemetry", "passwordSecret": {"name": "kafka"}}});
+    let pipeline = Pipeline::telemetry(&kafka, &topic)
+        .set("/metadata/namespace", "iot")
+        .set("/metadata/name", NAME)
+        .set("/spec/kafka/authentication", scram);
+    api.apply(&pipeline);
+    api.wait_condition(NAME, "Ready", "True/Available");
+    let template = || api.object("deployment", NAME).unwrap()["spec"]["template"].clone();
+    let hash = || api.object("ipl", NAME).unwrap()["status"]["configHash"].clone();
+    let before = (template(), hash());
+
+    // Its version counts, never what is in it; and the next reconcile reads it.
+    api.apply(secret("second"));
+    api.apply(pipeline.clone().set("/spec/revisionHistoryLimit", 4));
+    until("the pods roll", SOON, || (template() != before.0).then_some(()));
+    api.wait_condition(NAME, "Ready", "True/Available");
+    assert_eq!(hash(), before.1, "the configuration is as it was");
+    for kind in ["deployment", "configmap", "ipl", "event"] {
+        for object in api.objects(kind) {
+            assert!(!object.to_string().contains(PASSWORD), "{object:#}");
+        }
+    }
+    let rolled = template();
+    api.apply(pipeline.set("/spec/revisionHistoryLimit", 5));
+    until("the new generation is seen", SOON, || {
+        let seen = api.object("ipl", NAME)?;
+        (seen["status"]["observedGeneration"] == seen["metadata"]["generation"]).then_some(())
+    });
+    assert_eq!(template(), rolled, "a Secret that is the same rolls nobody");
 }
