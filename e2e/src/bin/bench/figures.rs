@@ -17,6 +17,11 @@ impl Mark {
         }
     }
 
+    fn text(self) -> String {
+        let sign = if matches!(self, Self::AtMost(_)) { "≤" } else { "≥" };
+        format!("{sign} {}", self.bound())
+    }
+
     fn bound(self) -> f64 {
         match self {
             Self::AtMost(bound) | Self::AtLeast(bound) => bound,
@@ -36,7 +41,7 @@ pub(crate) struct Figure {
     /// What the value is the median of, in the order measured.
     samples: Vec<f64>,
     #[serde(skip)]
-    text: String,
+    bound: Option<Mark>,
 }
 
 impl Figure {
@@ -51,7 +56,7 @@ impl Figure {
             mark: None,
             holds: None,
             samples,
-            text: String::new(),
+            bound: None,
         }
     }
 
@@ -60,9 +65,28 @@ impl Figure {
     pub(crate) fn mark(mut self, mark: Mark) -> Self {
         self.mark = Some(mark.bound());
         self.holds = Some(mark.holds(self.value));
-        let sign = if matches!(mark, Mark::AtMost(_)) { "≤" } else { "≥" };
-        self.text = format!("{sign} {}", mark.bound());
+        self.bound = Some(mark);
         self
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How much of what its mark allows it takes: 1 at the mark, more beyond it; nothing without a mark, or of one that
+    /// allows nothing.
+    pub(crate) fn share(&self) -> Option<f64> {
+        let share = match self.bound? {
+            Mark::AtMost(bound) => self.value / bound,
+            Mark::AtLeast(bound) => bound / self.value,
+        };
+        share.is_finite().then_some(share)
+    }
+
+    /// Value, unit and mark.
+    pub(crate) fn beside_its_mark(&self) -> String {
+        let mark = self.bound.map_or(String::new(), |mark| format!(", {}", mark.text()));
+        format!("{} {}{mark}", short(self.value), self.unit)
     }
 }
 
@@ -77,7 +101,7 @@ pub(crate) fn table(figures: &[Figure]) -> String {
             figure.name.clone(),
             short(figure.value),
             figure.unit.clone(),
-            figure.text.clone(),
+            figure.bound.map_or(String::new(), Mark::text),
             holds.to_owned(),
             if samples.len() > 1 { samples.join(" ") } else { String::new() },
         ]

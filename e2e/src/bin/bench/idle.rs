@@ -74,7 +74,7 @@ pub(crate) fn steady_rss_kib(pid: u32) -> f64 {
 fn connect(runtime: &Runtime, arguments: &Arguments, numbers: std::ops::Range<usize>) -> Vec<TcpStream> {
     let (server, style) = (arguments.server, arguments.style);
     runtime.block_on(async {
-        let mut opening: JoinSet<_> = numbers.map(|number| one(server, style, number)).collect();
+        let mut opening: JoinSet<_> = numbers.map(|number| connect_one(server, style, number)).collect();
         let mut open = Vec::new();
         while let Some(stream) = opening.join_next().await {
             open.push(stream.expect("a task that does not panic").expect("a connection"));
@@ -84,7 +84,11 @@ fn connect(runtime: &Runtime, arguments: &Arguments, numbers: std::ops::Range<us
 }
 
 /// From one of several loopback addresses, so that ports do not run out.
-async fn one(server: SocketAddr, style: Style, number: usize) -> std::io::Result<TcpStream> {
+pub(crate) async fn connect_one(
+    server: SocketAddr,
+    style: Style,
+    number: usize,
+) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from(([127, 0, 0, 2 + (number % 8) as u8], 0)))?;
     let mut stream = socket.connect(server).await?;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step is a failed run")]
 
 mod answer;
+mod churn;
 mod cluster;
 mod edge;
 mod figures;
@@ -15,6 +16,7 @@ mod machine;
 mod measured;
 mod operator;
 mod payload;
+mod plot;
 mod produce;
 mod reconnect;
 mod report;
@@ -23,6 +25,7 @@ mod scale;
 mod secure;
 mod servers;
 mod sessions;
+mod soak;
 mod takeover;
 mod worker;
 
@@ -50,6 +53,9 @@ struct Arguments {
     /// Only the figures of QoS 2 and of kept sessions.
     #[arg(long)]
     sessions: bool,
+    /// Only whether anything grows, in so many minutes under load.
+    #[arg(long)]
+    soak: Option<u64>,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -66,6 +72,8 @@ enum Part {
     Answer(answer::Arguments),
     /// Opens MQTT connections and leaves them idle.
     Idle(idle::Arguments),
+    /// Clients that come, send a message, and go.
+    Churn(churn::Arguments),
     /// Connects with TLS again and again.
     Reconnect(reconnect::Arguments),
     /// Takes clients over from one pod to another.
@@ -77,6 +85,9 @@ enum Part {
 fn main() {
     let arguments = Arguments::parse();
     raise_descriptor_limit();
+    if let Some(minutes) = arguments.soak {
+        return report::run_soak(minutes);
+    }
     match arguments.part {
         None if arguments.fleet => report::run_fleet(arguments.quick),
         None if arguments.operator => report::run_operator(arguments.quick),
@@ -88,6 +99,7 @@ fn main() {
         Some(Part::Produce(arguments)) => worker::answer(&produce::run(&arguments)),
         Some(Part::Answer(arguments)) => answer::run(&arguments),
         Some(Part::Idle(arguments)) => worker::answer(&idle::run(&arguments)),
+        Some(Part::Churn(arguments)) => worker::answer(&churn::run(&arguments)),
         Some(Part::Reconnect(arguments)) => worker::answer(&reconnect::run(&arguments)),
         Some(Part::Takeover(arguments)) => worker::answer(&takeover::run(&arguments)),
         Some(Part::Fleet(arguments)) => worker::answer(&fleet::run(&arguments)),

@@ -10,10 +10,12 @@ use crate::load::Protocol;
 use crate::machine;
 use crate::measured::Measured;
 use crate::operator::{self, Marks};
+use crate::plot;
 use crate::rounds::{Alike, Bench, Pair, Round, Schedule, say};
 use crate::scale;
 use crate::secure;
 use crate::sessions;
+use crate::soak;
 
 /// The whole run. It ends well whether the marks hold or not: it measures, and judges nothing.
 pub(crate) fn run(quick: bool) {
@@ -60,6 +62,11 @@ pub(crate) fn run_tls(quick: bool) {
     write(&secure::figures(if quick { Schedule::QUICK } else { Schedule::FULL }));
 }
 
+/// Whether anything grows in so many minutes.
+pub(crate) fn run_soak(minutes: u64) {
+    write(&soak::figures(minutes));
+}
+
 /// The figures of growth and of what a message takes inside alone.
 pub(crate) fn run_scale(quick: bool) {
     write(&scale::figures(if quick { Schedule::QUICK } else { Schedule::FULL }));
@@ -90,11 +97,12 @@ fn of_operator(quick: bool) -> Vec<Figure> {
 
 fn write(figures: &[Figure]) {
     println!("{}", table(figures));
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench.json");
-    std::fs::create_dir_all(file.parent().expect("a folder")).expect("target/");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    std::fs::create_dir_all(&folder).expect("target/");
     let text = serde_json::to_string_pretty(figures).expect("serialisable figures");
-    std::fs::write(&file, text + "\n").expect("target/bench.json");
-    say("written to target/bench.json");
+    std::fs::write(folder.join("bench.json"), text + "\n").expect("target/bench.json");
+    std::fs::write(folder.join("bench.svg"), plot::svg(figures)).expect("target/bench.svg");
+    say("written to target/bench.json, and as a picture to target/bench.svg");
 }
 
 fn each(rounds: &[Round], of: impl Fn(&Round) -> f64) -> Vec<f64> {
