@@ -155,8 +155,20 @@ impl Connection {
         Ok(true)
     }
 
-    /// Answers what is finished and writes it.
+    /// Answers what is finished and writes it. Where messages are many and room is short, a connection that is answered has its
+    /// turn: what waits in it for room is waited for from then on, for to close it would waste what it has under way.
     fn answer(&mut self) -> Result<(), End> {
+        let held = self.full.map(|_| self.client.lane.load().0);
+        let answered = self.write_answers();
+        if let Some((since, _)) = &mut self.full
+            && held.is_some_and(|held| self.client.lane.load().0 < held)
+        {
+            *since = Instant::now();
+        }
+        answered
+    }
+
+    fn write_answers(&mut self) -> Result<(), End> {
         loop {
             let answered = self.client.answer(&mut self.outbound);
             let full = self.outbound.is_full();
@@ -177,6 +189,7 @@ impl Connection {
     fn read(&mut self) -> Result<(), End> {
         let budget = Arc::clone(self.client.endpoint.intake.budget());
         let now = Instant::now();
+        let held = self.full.map(|_| self.client.lane.load().0);
         for _ in 0..READS_PER_TURN {
             let Self { stream, inbound, client, outbound, place, .. } = self;
             let mut turn = Turn { client, outbound, handle: place.handle(), now };
@@ -187,7 +200,11 @@ impl Connection {
                     return Ok(());
                 }
                 Read::Full => {
-                    self.full.get_or_insert((now, None));
+                    let full = self.full.get_or_insert((now, None));
+                    // What is behind a message that found room has its own time to wait.
+                    if held.is_some_and(|held| self.client.lane.load().0 > held) {
+                        full.0 = now;
+                    }
                     return Ok(());
                 }
                 Read::Stopped => {
