@@ -19,5 +19,6 @@ pub mod ledger;
 pub mod memory;
 mod planted;
 pub mod session;
+mod spare;
 pub mod store;
 pub mod telemetry;

@@ -7,6 +7,7 @@
 //! A lane with a transient outcome in it takes no further message until its connection has taken every outcome off:
 //! what came after the failed message must not be stored before it is sent again (contract, rule 3).
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -20,9 +21,14 @@ use super::{Outcome, Receipt, TransientCause};
 use crate::budget::EndpointBudget;
 use crate::ledger::{Account, Entry};
 use crate::planted::{self, Bug};
+use crate::spare::{self, Spares};
 
 /// An idle lane keeps room for this many slots.
 const IDLE_SLOTS: usize = 16;
+
+thread_local! {
+    static SPARE_SLOTS: Spares<VecDeque<Slot>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The number of a lane while it has connections or reports to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +127,9 @@ impl Lane {
             return Err(cause);
         }
         let sequence = state.front.wrapping_add(u32::try_from(state.slots.len()).unwrap_or(u32::MAX));
+        if state.slots.capacity() == 0 {
+            state.slots = spare::take(&SPARE_SLOTS);
+        }
         state.slots.push_back(Slot { back, bytes, outcome: None });
         self.holds(&mut state, |held| held + bytes);
         state.due += 1;
@@ -193,7 +202,9 @@ impl Lane {
         if state.slots.is_empty() {
             state.failed = None;
             if state.slots.capacity() > IDLE_SLOTS {
-                state.slots = VecDeque::new();
+                let slots = std::mem::take(&mut state.slots);
+                let bytes = slots.capacity() * size_of::<Slot>();
+                spare::give_back(&SPARE_SLOTS, slots, bytes);
             }
         }
     }

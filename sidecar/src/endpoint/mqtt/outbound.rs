@@ -1,5 +1,6 @@
 //! Answers on their way to a client, coalesced into few writes, and booked when the kernel has them.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use super::end::End;
 use crate::budget::{EndpointBudget, Reservation};
 use crate::endpoint::wire::Wire;
 use crate::ledger::{Ending, Entry};
+use crate::spare::{self, Spares};
 
 /// Beyond this nothing is added until the client reads.
 const FULL_BYTES: usize = 16_384;
@@ -16,6 +18,11 @@ const FULL_BYTES: usize = 16_384;
 const UNREAD_BYTES: u64 = 3 * FULL_BYTES as u64;
 /// How long a client may leave its answers unread.
 const STALL: Duration = Duration::from_secs(30);
+
+thread_local! {
+    static SPARE_BYTES: Spares<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SPARE_ANSWERED: Spares<Vec<(Ending, Instant)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Answers not yet written, and the messages that they answer.
 #[derive(Debug, Default)]
@@ -30,11 +37,17 @@ pub(super) struct Outbound {
 impl Outbound {
     /// The buffer to append packets to.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = spare::take(&SPARE_BYTES);
+        }
         &mut self.bytes
     }
 
     /// Notes that the last packet answers a message that arrived then.
     pub(super) fn answers(&mut self, ending: Ending, arrived: Instant) {
+        if self.answered.capacity() == 0 {
+            self.answered = spare::take(&SPARE_ANSWERED);
+        }
         self.answered.push((ending, arrived));
     }
 
@@ -124,8 +137,10 @@ impl Outbound {
     /// Gives up the room that an idle connection does not need.
     pub(super) fn rest(&mut self) {
         if self.bytes.is_empty() {
-            self.bytes = Vec::new();
-            self.answered = Vec::new();
+            let (bytes, answered) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.answered));
+            let (room, notes) = (bytes.capacity(), answered.capacity() * size_of::<(Ending, Instant)>());
+            spare::give_back(&SPARE_BYTES, bytes, room);
+            spare::give_back(&SPARE_ANSWERED, answered, notes);
         }
     }
 }
