@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use penstock_e2e::checker::check;
 use penstock_e2e::load::Loads;
 use penstock_e2e::sidecar::BESIDE_BUDGETS;
@@ -45,6 +46,9 @@ fn measure(sidecar: &Sidecar, loads: &[&Loads]) -> (f64, Duration) {
     ((acknowledged() - before) as f64 / start.elapsed().as_secs_f64(), longest)
 }
 
+/// Each test of this file wants the processors for itself.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A sidecar with a narrow road to Kafka.
 fn narrow() -> (Kafka, String, Sidecar) {
     let road = Arc::new(Balancer::start());
@@ -63,6 +67,7 @@ fn narrow() -> (Kafka, String, Sidecar) {
 
 #[test]
 fn ten_times_what_kafka_takes_costs_no_goodput() {
+    let _alone = ALONE.lock();
     let (kafka, topic, sidecar) = narrow();
     let few = loads(&sidecar, CLIENTS, PER_SECOND);
     let _ = within(SETTLE, || None::<()>);
@@ -96,6 +101,7 @@ const GREEDY_PER_SECOND: u32 = 4_000;
 
 #[test]
 fn clients_that_send_without_an_end_keep_nobody_else_out() {
+    let _alone = ALONE.lock();
     let (kafka, topic, sidecar) = narrow();
     let greedy = [sidecar.mqtt3_load(), sidecar.mqtt5_load()]
         .map(|plan| plan.project("greedy").clients(1).window(2_000).payload_bytes(1_000));
