@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use penstock_e2e::checker::History;
 use penstock_e2e::load::Plan;
 use penstock_e2e::load::wire::Version;
 use penstock_e2e::pki::Authority;
@@ -27,21 +28,28 @@ fn address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], ports::free()))
 }
 
+/// Four clients of this plan, mosquitto killed and started again under them: everything is acknowledged, some of it when it was
+/// sent again.
+fn over_a_restart(plan: Plan, mosquitto: &mut Process, start: impl Fn() -> Process) -> History {
+    let load = plan.clients(4).window(20).rate(4000).start();
+    load.wait_acknowledged(1000);
+    mosquitto.kill();
+    *mosquitto = start();
+    load.wait_acknowledged(1000);
+    let history = load.finish(SOON);
+    assert_eq!(history.irregular, [""; 0]);
+    assert_eq!(history.acknowledged(), history.messages.len());
+    assert_eq!(history.closes.len(), 4);
+    history
+}
+
 #[test]
 fn mosquitto_acknowledges_every_generated_message_and_a_restart_is_resent() {
     let (folder, address) = (folder::fresh("mosquitto-"), address());
     let start = || start(folder.path(), address, "");
     let mut mosquitto = start();
     for version in [Version::V311, Version::V5] {
-        let load = Plan::mqtt(address, version).clients(4).window(20).rate(4000).start();
-        load.wait_acknowledged(1000);
-        mosquitto.kill();
-        mosquitto = start();
-        load.wait_acknowledged(1000);
-        let history = load.finish(SOON);
-        assert_eq!(history.irregular, [""; 0]);
-        assert_eq!(history.acknowledged(), history.messages.len());
-        assert_eq!(history.closes.len(), 4);
+        over_a_restart(Plan::mqtt(address, version), &mut mosquitto, start);
     }
 }
 
@@ -61,15 +69,7 @@ fn generators_speak_tls_and_tell_to_which_pod_each_message_went() {
     let identity = Identity::new(&authority, None);
     for (version, qos) in [(Version::V311, 1), (Version::V5, 2)] {
         let plan = Plan::mqtt(balancer.address(), version).through(&balancer).secure(&identity).qos(qos);
-        let load = plan.clean_session().clients(4).window(20).rate(4000).start();
-        load.wait_acknowledged(1000);
-        mosquitto.kill();
-        mosquitto = start();
-        load.wait_acknowledged(1000);
-        let history = load.finish(SOON);
-        assert_eq!(history.irregular, [""; 0]);
-        assert_eq!(history.acknowledged(), history.messages.len());
-        assert_eq!(history.closes.len(), 4);
+        let history = over_a_restart(plan.clean_session(), &mut mosquitto, start);
         let lines: Vec<_> = history.messages.iter().map(|message| history.describe(message)).collect();
         assert!(lines.iter().all(|line| line.contains(", answered at ") && line.contains(", on pod 1")));
         let again = lines.iter().filter(|line| line.contains(", on pod 1, then 1"));

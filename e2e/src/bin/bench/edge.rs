@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use penstock_crds::edge::{
     Compression, DeliveryConfig, DrainConfig, EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig,
@@ -65,6 +66,14 @@ pub(crate) fn config(kafka: &Kafka, topic: &str) -> EdgeConfig {
         max_in_flight_bytes: 256 << 20,
         admin_port: ports::free(),
     }
+}
+
+/// Writes a configuration into a folder, for a sidecar to read.
+pub(crate) fn write(folder: &Path, config: &EdgeConfig) -> PathBuf {
+    let file = folder.join("edge.json");
+    let text = serde_json::to_string_pretty(config).expect("a serialisable configuration");
+    std::fs::write(&file, text).expect("a configuration file");
+    file
 }
 
 /// Where the endpoint of this name listens.

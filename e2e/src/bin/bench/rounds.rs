@@ -140,9 +140,7 @@ impl Bench {
         let kafka = kafka();
         let folder = penstock_e2e::folder::fresh("bench-");
         let edge = edge::config(&kafka, "bench");
-        let config = folder.path().join("edge.json");
-        let text = serde_json::to_string_pretty(&edge).expect("a serialisable configuration");
-        std::fs::write(&config, text).expect("a configuration file");
+        let config = edge::write(folder.path(), &edge);
         say("starting the sidecar, mosquitto and a bare HTTP server");
         let (ours, idle_rss_kib) = start_idle(&folder, &config, &edge, schedule.idle_starts);
         let mosquitto = Server::mosquitto(folder.path());

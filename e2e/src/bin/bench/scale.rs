@@ -2,6 +2,7 @@
 //! by size; and the system calls and allocations that it takes.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use penstock_crds::edge::EdgeConfig;
@@ -46,6 +47,7 @@ struct Bench {
 struct Edge {
     server: Server,
     config: EdgeConfig,
+    file: PathBuf,
 }
 
 /// Measures all of it.
@@ -70,10 +72,9 @@ impl Bench {
     fn edge(&self, change: impl FnOnce(&mut EdgeConfig)) -> Edge {
         let mut config = edge::config(&self.kafka, "bench");
         change(&mut config);
-        let file = self.folder.path().join("edge.json");
-        std::fs::write(&file, serde_json::to_string(&config).expect("serialisable")).expect("a file");
+        let file = edge::write(self.folder.path(), &config);
         let server = Server::sidecar(self.folder.path(), &file, &config);
-        let edge = Edge { server, config };
+        let edge = Edge { server, config, file };
         // Brokers and the heap are met before anything is measured.
         let warm = Schedule {
             warmup_millis: 0,
@@ -100,7 +101,7 @@ impl Bench {
     fn unanswered(&self) -> Vec<Figure> {
         let edge = self.edge(|_| {});
         let mosquitto = Server::mosquitto(self.folder.path());
-        let config = self.folder.path().join("edge.json").display().to_string();
+        let config = edge.file.display().to_string();
         let rate = UNANSWERED_RATE.to_string();
         let load = |server: SocketAddr, pid: u32| {
             let more = ["--qos", "0", "--rate", &rate];
@@ -247,7 +248,8 @@ impl Bench {
             };
             let before = edge.allocations();
             let messages = load().messages as f64;
-            let [rust, c] = [0, 1].map(|which| (edge.allocations()[which] - before[which]) / messages);
+            let after = edge.allocations();
+            let [rust, c] = [0, 1].map(|which| (after[which] - before[which]) / messages);
             let (calls, traced) = traced(edge.server.pid(), self.folder.path(), load);
             let marked = |figure: Figure, most: f64| {
                 if protocol == Protocol::Http { figure } else { figure.mark(Mark::AtMost(most)) }

@@ -39,9 +39,7 @@ pub(crate) fn figures(schedule: Schedule) -> Vec<Figure> {
     config.routes[0].from.push(source);
     config.endpoints.push(secure);
     let folder = penstock_e2e::folder::fresh("bench-");
-    let file = folder.path().join("edge.json");
-    std::fs::write(&file, serde_json::to_string(&config).expect("serialisable"))
-        .expect("a configuration file");
+    let file = edge::write(folder.path(), &config);
     let sidecar = Server::sidecar_with(folder.path(), &file, &config, authority.folder());
     let (plain, secured) = (edge::address(&config, "mqtt"), edge::address(&config, "mqtts"));
     let ca = authority.path("ca.crt");

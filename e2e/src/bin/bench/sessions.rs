@@ -1,7 +1,7 @@
 //! The figures of QoS 2 and of kept sessions, with Redis on loopback: what a handshake costs beside a QoS 1 message of the
 //! same sidecar, what a session takes, and how long a takeover from another pod lasts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use penstock_crds::edge::{
     EdgeConfig, ProtocolConfig, RedisConfig, RedisServersConfig, RedisUser, SessionsConfig,
@@ -80,7 +80,7 @@ impl Bench {
         let redis = Redis::standalone().start();
         let edge = kept(edge::config(&kafka, "bench"), &redis);
         let folder = penstock_e2e::folder::fresh("bench-");
-        let config = write(folder.path(), &edge);
+        let config = edge::write(folder.path(), &edge);
         let sidecar = Server::sidecar(folder.path(), &config, &edge);
         Self { schedule, kafka, redis, edge, config, sidecar, folder }
     }
@@ -120,7 +120,7 @@ impl Bench {
             endpoint.port = ports::free();
         }
         let folder = penstock_e2e::folder::fresh("bench-");
-        let config = write(folder.path(), &other);
+        let config = edge::write(folder.path(), &other);
         let _second = Server::sidecar(folder.path(), &config, &other);
         let servers = [&self.edge, &other].map(|edge| edge::address(edge, "mqtt").to_string());
         worker::run(&words(&[
@@ -179,13 +179,6 @@ fn kept(mut edge: EdgeConfig, redis: &Redis) -> EdgeConfig {
         }
     }
     edge
-}
-
-fn write(folder: &Path, edge: &EdgeConfig) -> PathBuf {
-    let file = folder.join("edge.json");
-    std::fs::write(&file, serde_json::to_string_pretty(edge).expect("serialisable"))
-        .expect("a configuration file");
-    file
 }
 
 /// Of the two versions of MQTT the one that loses more.

@@ -43,8 +43,7 @@ pub(crate) fn figures(minutes: u64) -> Vec<Figure> {
     let kafka = rounds::kafka();
     let config = edge::config(&kafka, "bench");
     let folder = penstock_e2e::folder::fresh("bench-");
-    let file = folder.path().join("edge.json");
-    fs::write(&file, serde_json::to_string(&config).expect("serialisable")).expect("a file");
+    let file = edge::write(folder.path(), &config);
     let server = Server::sidecar(folder.path(), &file, &config);
     let mqtt = edge::address(&config, "mqtt");
     let top = worker::load(Protocol::Mqtt5, mqtt, [CONNECTIONS, WINDOW], Schedule::FULL, &[], &[]);
