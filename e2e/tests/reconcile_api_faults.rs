@@ -202,3 +202,16 @@ fn a_write_whose_answer_is_lost_is_not_made_twice() {
     assert_eq!(writes(api, mark), stage.calm[1].writes);
     assert_eq!(stage.operator.end(), 0);
 }
+
+#[test]
+fn an_operator_that_has_not_seen_its_pipelines_yet_ends_as_asked() {
+    let api = ApiServer::serving_pipelines();
+    let front = Front::before(&api);
+    front.fail(Fault::Refused(503), |asked| asked.path.contains("/ingestpipelines?"));
+    let mut operator = Operator::start_as(&front.kubeconfig(), &[]);
+    operator.wait_to_lead();
+    until("it asks for them", SOON, || (front.met() > 0).then_some(()));
+    assert_eq!(operator.end(), 0);
+    let holder = ["get", "lease", "penstock-operator", "-o", "jsonpath={.spec.holderIdentity}"];
+    assert_eq!(api.kubectl(&holder).expect_ok(), "", "it is given back");
+}

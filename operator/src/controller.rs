@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use futures::TryStreamExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{WatchStreamExt, controller};
 use kube::{Api, Client, Resource};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::api_error::ApiError;
 use crate::cache::Cache;
@@ -45,7 +45,7 @@ pub async fn run(
     mut again: mpsc::Receiver<ObjectRef<Stored>>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
-    let (stop, _) = tokio::sync::watch::channel(false);
+    let (stop, _) = watch::channel(false);
     let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
         vec![None]
     } else {
@@ -85,7 +85,7 @@ fn in_scope(
     context: &Arc<Context>,
     namespace: Option<&str>,
     again: mpsc::Receiver<ObjectRef<Stored>>,
-    mut stop: tokio::sync::watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + use<> {
     let client: Client = context.client.clone();
     let api: Api<Stored> = match namespace {
@@ -118,23 +118,36 @@ fn in_scope(
         .reconcile_on(futures::stream::unfold(again, |mut again| async move {
             again.recv().await.map(|reference| (reference, again))
         }))
-        .graceful_shutdown_on(async move {
-            let _ = stop.wait_for(|stop| *stop).await;
-        });
+        .graceful_shutdown_on(until_stopped(stop.clone()));
     for (resource, changes) in children {
         controller = controller.owns_stream_with(changes, resource);
     }
-    let shared = Arc::new((Arc::clone(context), scope));
+    let shared = Arc::new((Arc::clone(context), Arc::clone(&scope)));
+    let ended = controller.run(one, after_error, shared).for_each(|result| async move {
+        match result {
+            Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+            Err(error) => tracing::debug!(%error, "a trigger or reconcile failed"),
+        }
+    });
     async move {
-        controller
-            .run(one, after_error, shared)
-            .for_each(|result| async move {
-                match result {
-                    Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-                    Err(error) => tracing::debug!(%error, "a trigger or reconcile failed"),
-                }
-            })
-            .await;
+        tokio::select! {
+            () = stopped_before_it_began(&scope.pipelines, stop) => {}
+            () = ended => {}
+        }
+    }
+}
+
+async fn until_stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The stop of a controller that has not seen its pipelines yet. kube's would wait for them, and for ever: a stop ends the
+/// watch that would bring them.
+async fn stopped_before_it_began(pipelines: &Store<Stored>, stop: watch::Receiver<bool>) {
+    tokio::select! {
+        biased;
+        _ = pipelines.wait_until_ready() => std::future::pending().await,
+        () = until_stopped(stop) => {}
     }
 }
 
