@@ -104,6 +104,13 @@ impl Lane {
         (state.slots.len(), state.bytes)
     }
 
+    /// Sequence numbers of the front slot and of the next one to be taken: either changes when a message leaves or comes.
+    #[must_use]
+    pub fn ends(&self) -> (u32, u32) {
+        let state = self.state.lock();
+        (state.front, state.next())
+    }
+
     /// Whether a slot is taken by a message of which this is so.
     #[must_use]
     pub fn any(&self, is_so: impl Fn(&Slot) -> bool) -> bool {
@@ -126,7 +133,7 @@ impl Lane {
         if let Some(cause) = state.failed {
             return Err(cause);
         }
-        let sequence = state.front.wrapping_add(u32::try_from(state.slots.len()).unwrap_or(u32::MAX));
+        let sequence = state.next();
         if state.slots.capacity() == 0 {
             state.slots = spare::take(&SPARE_SLOTS);
         }
@@ -296,6 +303,11 @@ impl<'a> GivenBack<'a> {
 }
 
 impl State {
+    /// Sequence number of the next slot.
+    fn next(&self) -> u32 {
+        self.front.wrapping_add(u32::try_from(self.slots.len()).unwrap_or(u32::MAX))
+    }
+
     fn note(&mut self, outcome: Outcome) {
         if let Outcome::Transient(cause) = outcome
             && !planted::is(Bug::ReorderingRetry)

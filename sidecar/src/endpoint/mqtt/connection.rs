@@ -111,6 +111,7 @@ impl Connection {
             }
             None => {}
         }
+        let waited_at = self.full.map(|_| self.client.lane.ends());
         self.answer()?;
         // With the receipts that have just come, and before anything is taken that would have to be written.
         self.client.hand_over()?;
@@ -131,6 +132,9 @@ impl Connection {
             }
         }
         let now = Instant::now();
+        if waited_at.is_some_and(|ends| ends != self.client.lane.ends()) {
+            self.wait_anew(now);
+        }
         match self.deadlines().into_iter().flatten().find(|(deadline, _)| *deadline <= now) {
             Some((_, end)) => Err(end),
             None => Ok(()),
@@ -155,20 +159,8 @@ impl Connection {
         Ok(true)
     }
 
-    /// Answers what is finished and writes it. Where messages are many and room is short, a connection that is answered has its
-    /// turn: what waits in it for room is waited for from then on, for to close it would waste what it has under way.
+    /// Answers what is finished and writes it.
     fn answer(&mut self) -> Result<(), End> {
-        let held = self.full.map(|_| self.client.lane.load().0);
-        let answered = self.write_answers();
-        if let Some((since, _)) = &mut self.full
-            && held.is_some_and(|held| self.client.lane.load().0 < held)
-        {
-            *since = Instant::now();
-        }
-        answered
-    }
-
-    fn write_answers(&mut self) -> Result<(), End> {
         loop {
             let answered = self.client.answer(&mut self.outbound);
             let full = self.outbound.is_full();
@@ -189,7 +181,6 @@ impl Connection {
     fn read(&mut self) -> Result<(), End> {
         let budget = Arc::clone(self.client.endpoint.intake.budget());
         let now = Instant::now();
-        let held = self.full.map(|_| self.client.lane.load().0);
         for _ in 0..READS_PER_TURN {
             let Self { stream, inbound, client, outbound, place, .. } = self;
             let mut turn = Turn { client, outbound, handle: place.handle(), now };
@@ -200,11 +191,7 @@ impl Connection {
                     return Ok(());
                 }
                 Read::Full => {
-                    let full = self.full.get_or_insert((now, None));
-                    // What is behind a message that found room has its own time to wait.
-                    if held.is_some_and(|held| self.client.lane.load().0 > held) {
-                        full.0 = now;
-                    }
+                    self.full.get_or_insert((now, None));
                     return Ok(());
                 }
                 Read::Stopped => {
@@ -221,6 +208,14 @@ impl Connection {
     fn resume(&mut self, now: Instant) {
         if self.full.take().is_some() {
             self.inbound.forgive(now);
+        }
+    }
+
+    /// A message has found room, or was answered: a connection that has its turn where room is short waits for room from now
+    /// on. To close it would waste what it has under way.
+    fn wait_anew(&mut self, now: Instant) {
+        if let Some((since, _)) = &mut self.full {
+            *since = now;
         }
     }
 
