@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 
 /// Where to listen.
@@ -29,13 +29,22 @@ pub(crate) fn run(arguments: &Arguments) {
         loop {
             let (stream, _) = listener.accept().await.expect("a connection");
             stream.set_nodelay(true).expect("an option of ours");
-            tokio::task::spawn_local(async move {
-                // An error is the client's end.
-                let _ =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(constant)).await;
-            });
+            // An error is the client's end.
+            tokio::task::spawn_local(async move { serve(stream).await.ok() });
         }
     });
+}
+
+/// HTTP/1.1, or HTTP/2 for whoever begins with its preface.
+async fn serve(stream: TcpStream) -> hyper::Result<()> {
+    let mut first = [0; 3];
+    let known = stream.peek(&mut first).await.is_ok_and(|count| first[..count] == *b"PRI");
+    let stream = TokioIo::new(stream);
+    if known {
+        http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service_fn(constant)).await
+    } else {
+        http1::Builder::new().serve_connection(stream, service_fn(constant)).await
+    }
 }
 
 async fn constant(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

@@ -132,6 +132,7 @@ fn ratios(rounds: &[Round]) -> Vec<Figure> {
     figures.push(
         Figure::new("http_single_cpu_ratio", "ours/(P+H)", cpu(|round| &round.http)).mark(Mark::AtMost(1.3)),
     );
+    figures.push(Figure::new("http2_cpu_ratio", "ours/(P+H)", cpu(|round| &round.http2)));
     figures
 }
 
@@ -204,8 +205,13 @@ fn absolutes(rounds: &[Round]) -> Vec<Figure> {
         ("mqtt3_qos1", (|round| &round.mqtt3) as fn(&Round) -> &Pair),
         ("mqtt5_qos1", |round| &round.mqtt5),
         ("http_single", |round| &round.http),
+        ("http2", |round| &round.http2),
     ] {
-        let floor = if name == "http_single" { "bare_http".to_owned() } else { format!("mosquitto_{name}") };
+        let floor = match name {
+            "http_single" => "bare_http".to_owned(),
+            "http2" => "bare_http2".to_owned(),
+            _ => format!("mosquitto_{name}"),
+        };
         add(&format!("{name}_rate"), "msg/s", &|round| pair(round).ours.rate());
         add(&format!("{floor}_rate"), "msg/s", &|round| pair(round).floor.rate());
         add(&format!("{name}_cpu_us"), "µs/msg", &|round| pair(round).ours.watched_micros(0));

@@ -20,6 +20,9 @@ const CONNECTIONS: usize = 64;
 /// As many as it takes for single posts to keep the sidecar busy although each waits for Kafka.
 const CROWD: usize = 1_024;
 const WINDOW: usize = 32;
+/// HTTP/2 has fewer connections, and this many streams on each.
+const SHARED: usize = 16;
+const STREAMS: usize = 64;
 /// Where the rate is set, not the window: enough that the window is never what sets it.
 const PACED_WINDOW: usize = 500;
 /// How many idle connections memory is read at.
@@ -85,12 +88,13 @@ pub(crate) struct Round {
     pub(crate) mqtt5: Pair,
     /// H beside ours.
     pub(crate) http: Pair,
+    pub(crate) http2: Pair,
 }
 
 impl Round {
     /// All spans of the round.
-    pub(crate) fn spans(&self) -> [&Measured; 8] {
-        let Self { producer, without_headers, mqtt3, mqtt5, http } = self;
+    pub(crate) fn spans(&self) -> [&Measured; 10] {
+        let Self { producer, without_headers, mqtt3, mqtt5, http, http2 } = self;
         [
             producer,
             without_headers,
@@ -100,6 +104,8 @@ impl Round {
             &mqtt5.ours,
             &http.floor,
             &http.ours,
+            &http2.floor,
+            &http2.ours,
         ]
     }
 }
@@ -154,25 +160,26 @@ impl Bench {
 
     /// One round.
     pub(crate) fn round(&self, number: usize) -> Round {
-        let pair = |name: &str, protocol: Protocol, window: usize| {
+        let pair = |name: &str, protocol: Protocol, connections: usize, window: usize| {
             let (floor, endpoint, what) = match protocol {
-                Protocol::Http => (&self.bare_http, "rest", "bare HTTP server"),
+                Protocol::Http | Protocol::Http2 => (&self.bare_http, "rest", "bare HTTP server"),
                 Protocol::Mqtt3 | Protocol::Mqtt5 => (&self.mosquitto, "mqtt", "mosquitto"),
             };
             self.say(number, &format!("{name}: {what}, then the sidecar"));
             let ours = edge::address(&self.edge, endpoint);
             Pair {
-                floor: self.load(protocol, floor.address, CONNECTIONS, window, None, &[floor.pid()]),
-                ours: self.load(protocol, ours, CONNECTIONS, window, None, &self.our_pids()),
+                floor: self.load(protocol, floor.address, connections, window, None, &[floor.pid()]),
+                ours: self.load(protocol, ours, connections, window, None, &self.our_pids()),
             }
         };
         self.say(number, "bare Kafka producer, with and without headers");
         Round {
             producer: self.produce(self.schedule, true, None),
             without_headers: self.produce(self.schedule, false, None),
-            mqtt3: pair("MQTT 3.1.1", Protocol::Mqtt3, WINDOW),
-            mqtt5: pair("MQTT 5", Protocol::Mqtt5, WINDOW),
-            http: pair("HTTP/1.1", Protocol::Http, 1),
+            mqtt3: pair("MQTT 3.1.1", Protocol::Mqtt3, CONNECTIONS, WINDOW),
+            mqtt5: pair("MQTT 5", Protocol::Mqtt5, CONNECTIONS, WINDOW),
+            http: pair("HTTP/1.1", Protocol::Http, CONNECTIONS, 1),
+            http2: pair("HTTP/2", Protocol::Http2, SHARED, STREAMS),
         }
     }
 

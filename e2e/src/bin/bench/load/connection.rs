@@ -21,7 +21,7 @@ pub(crate) struct Connection {
     stream: Stream,
     speech: Speech,
     window: usize,
-    /// When each unanswered message was sent.
+    /// When each unanswered message was sent. HTTP/2 may answer in another order; its times are those of the order of sending.
     sent: VecDeque<Instant>,
     output: Vec<u8>,
     written: usize,

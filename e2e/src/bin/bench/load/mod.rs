@@ -3,6 +3,7 @@
 //! in one write.
 
 mod connection;
+mod http2;
 mod speech;
 pub(crate) mod stream;
 

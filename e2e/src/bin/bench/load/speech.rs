@@ -1,8 +1,9 @@
-//! What a connection of the load says and hears: MQTT, or HTTP/1.1.
+//! What a connection of the load says and hears: MQTT, HTTP/1.1 or HTTP/2.
 
 use bytes::BytesMut;
 use penstock_e2e::load::wire::{self, Connect, Packet, Publish, Version};
 
+use super::http2::Http2;
 use super::stream::ReadWrite;
 use crate::payload;
 
@@ -12,6 +13,7 @@ pub(crate) enum Protocol {
     Mqtt3,
     Mqtt5,
     Http,
+    Http2,
 }
 
 impl Protocol {
@@ -21,6 +23,7 @@ impl Protocol {
             Self::Mqtt3 => "mqtt3",
             Self::Mqtt5 => "mqtt5",
             Self::Http => "http",
+            Self::Http2 => "http2",
         }
     }
 }
@@ -64,6 +67,7 @@ const PUBREL: [u8; 2] = [0x62, 2];
 pub(crate) enum Speech {
     Mqtt(Mqtt),
     Http(Http),
+    Http2(Http2),
 }
 
 pub(crate) struct Mqtt {
@@ -104,6 +108,12 @@ impl Speech {
                 );
                 (Self::Http(Http { head: head.into_bytes() }), 1)
             }
+            Protocol::Http2 => {
+                let (first, talk) = Http2::begin(topic, style.payload_bytes);
+                stream.write_all(&first).expect("a connection that takes a preface");
+                // As many as there may be for any server that RFC 9113 §6.5.2 recommends.
+                (Self::Http2(talk), 100)
+            }
         }
     }
 
@@ -119,6 +129,7 @@ impl Speech {
                 }
             }
             Self::Http(http) => output.extend_from_slice(&http.head),
+            Self::Http2(http) => http.write(output),
         }
         output.extend_from_slice(payload);
     }
@@ -128,16 +139,13 @@ impl Speech {
     pub(crate) fn read(&mut self, input: &[u8], output: &mut Vec<u8>, mut answered: impl FnMut()) -> usize {
         let mut taken = 0;
         loop {
-            let (length, over) = match self {
-                Self::Mqtt(mqtt) => match mqtt.answer(&input[taken..], output) {
-                    Some(answer) => answer,
-                    None => return taken,
-                },
-                Self::Http(_) => match ok(&input[taken..]) {
-                    Some(length) => (length, true),
-                    None => return taken,
-                },
+            let rest = &input[taken..];
+            let answer = match self {
+                Self::Mqtt(mqtt) => mqtt.answer(rest, output),
+                Self::Http(_) => ok(rest).map(|length| (length, true)),
+                Self::Http2(http) => http.answer(rest, output),
             };
+            let Some((length, over)) = answer else { return taken };
             taken += length;
             if over {
                 answered();
@@ -149,14 +157,14 @@ impl Speech {
     pub(crate) fn is_answered(&self) -> bool {
         match self {
             Self::Mqtt(mqtt) => mqtt.identifier_at.is_some(),
-            Self::Http(_) => true,
+            Self::Http(_) | Self::Http2(_) => true,
         }
     }
 
     pub(crate) fn irregular(&self) -> u64 {
         match self {
             Self::Mqtt(mqtt) => mqtt.irregular,
-            Self::Http(_) => 0,
+            Self::Http(_) | Self::Http2(_) => 0,
         }
     }
 }
