@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use penstock_e2e::checker::check;
+use penstock_e2e::crowd::Crowd;
 use penstock_e2e::load::Loads;
+use penstock_e2e::load::wire::{Connect, PINGREQ, Publish, Version};
 use penstock_e2e::sidecar::BESIDE_BUDGETS;
 use penstock_e2e::until::{SOON, within};
 use penstock_e2e::{Balancer, Kafka, Pipeline, Sidecar};
@@ -31,6 +33,31 @@ const BUDGET: u64 = 96 * MIB;
 fn loads(sidecar: &Sidecar, clients: u32, per_second: u32) -> Loads {
     let plans = [sidecar.mqtt3_load(), sidecar.mqtt5_load(), sidecar.http_load(), sidecar.http2_load()];
     Loads::new(plans.map(|plan| plan.clients(clients).payload_bytes(1_000).rate(per_second / 4).start()))
+}
+
+/// Of each kind of client that takes places and gives nothing.
+const STRANGERS: usize = 1_000;
+/// Questions of a client that reads no answer: more than its socket buffers hold.
+const UNREAD_QUESTIONS: usize = 64 << 10;
+
+/// Clients that are idle, that have sent half of something, and that read no answers.
+fn strangers(sidecar: &Sidecar) -> [Crowd; 4] {
+    let connect =
+        |kind: &str, number: usize| Connect::new(Version::V311, &format!("{kind}-{number}")).encode();
+    let half = |number: usize| {
+        let mut half = Publish::new(Version::V311, "v1/p/d/telemetry", &[b'x'; 8_000], 1).encode();
+        half.truncate(4_000);
+        vec![connect("half", number), half]
+    };
+    let body = b"POST /v1/p/d/telemetry HTTP/1.1\r\nHost: half\r\nContent-Length: 8000\r\n\r\nhalf";
+    [
+        Crowd::send(sidecar.mqtt(), STRANGERS, |number| vec![connect("idle", number)]),
+        Crowd::send(sidecar.mqtt(), STRANGERS, half),
+        Crowd::send(sidecar.http(), STRANGERS, |_| vec![body.to_vec()]),
+        Crowd::send_and_never_read(sidecar.mqtt(), STRANGERS, |number| {
+            vec![connect("deaf", number), PINGREQ.repeat(UNREAD_QUESTIONS)]
+        }),
+    ]
 }
 
 /// Positive answers a second, and the longest that a probe took.
@@ -73,11 +100,14 @@ fn ten_times_what_kafka_takes_costs_no_goodput() {
     let _ = within(SETTLE, || None::<()>);
     let (peak, _) = measure(&sidecar, &[&few]);
     let many = loads(&sidecar, 9 * CLIENTS, 9 * PER_SECOND);
+    let crowds = strangers(&sidecar);
     let _ = within(SETTLE, || None::<()>);
+    let connected: usize = crowds.iter().map(Crowd::connected).sum();
+    assert_eq!(connected, crowds.len() * STRANGERS, "all of them were there");
     let (flooded, probe) = measure(&sidecar, &[&few, &many]);
     let (refused, sent_away) = (many.transient(), many.closes());
     println!(
-        "{peak:.0}/s alone, {flooded:.0}/s of {} clients; {refused} times HTTP 503, {sent_away} connections ended, \
+        "{peak:.0}/s alone, {flooded:.0}/s of {} clients beside {connected} strangers; {refused} times HTTP 503, {sent_away} connections ended, \
          probes within {probe:?}, {} MiB at the peak, window {:.0} KiB",
         10 * 4 * CLIENTS,
         sidecar.peak_rss() / MIB,
@@ -86,6 +116,7 @@ fn ten_times_what_kafka_takes_costs_no_goodput() {
     assert!(flooded >= 0.9 * peak, "{flooded:.0}/s of {peak:.0}/s");
     assert!(probe < PROBE, "{probe:?}");
     assert!(sidecar.peak_rss() < BUDGET + BESIDE_BUDGETS, "{} MiB", sidecar.peak_rss() / MIB);
+    drop(crowds);
     let mut history = many.finish(SOON * 4);
     history.merge(few.finish(SOON * 2));
     assert_eq!(history.refused(), 0, "refused for good");
