@@ -2,6 +2,7 @@
 //! is told, and in the end everything is as it would be without.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use penstock_e2e::front::{Asked, Fault};
@@ -214,4 +215,26 @@ fn an_operator_that_has_not_seen_its_pipelines_yet_ends_as_asked() {
     assert_eq!(operator.end(), 0);
     let holder = ["get", "lease", "penstock-operator", "-o", "jsonpath={.spec.holderIdentity}"];
     assert_eq!(api.kubectl(&holder).expect_ok(), "", "it is given back");
+}
+
+#[test]
+fn a_child_that_changes_while_it_is_written_is_written_again_at_once() {
+    let stage = Stage::start("1");
+    let api = stage.api();
+    api.apply(&stage.specs[0]);
+    stage.wait_calm(0);
+    // The first edit hands fields over by a patch that holds for one version of the object.
+    let refused = AtomicUsize::new(0);
+    let is_patch = |asked: &Asked| of_troubled(asked) && asked.body.starts_with('[');
+    stage.front.fail(Fault::Refused(409), move |asked| {
+        is_patch(asked) && refused.fetch_add(1, Ordering::SeqCst) < 2
+    });
+    api.apply(&stage.specs[1]);
+    until("two patches are refused", SOON, || (stage.front.met() == 2).then_some(()));
+    stage.wait_calm(1);
+    let warnings = ["get", "events", "-A", "--field-selector", "type=Warning", "-o", "name"];
+    assert_eq!(api.kubectl(&warnings).expect_ok(), "");
+    let errors = "penstock_operator_reconcile_errors_total{reason=\"ApiError\"}";
+    assert_eq!(stage.operator.metric(errors), Some(0.0));
+    assert_eq!(stage.operator.end(), 0);
 }

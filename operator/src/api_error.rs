@@ -23,6 +23,7 @@ pub struct ApiError {
 enum Failure {
     NotFound,
     AlreadyExists,
+    Conflict,
     Other,
 }
 
@@ -39,6 +40,7 @@ impl ApiError {
         let kind = match status.code {
             404 => Failure::NotFound,
             409 if status.reason == "AlreadyExists" => Failure::AlreadyExists,
+            409 => Failure::Conflict,
             _ => Failure::Other,
         };
         let said = if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
@@ -74,6 +76,12 @@ impl ApiError {
     #[must_use]
     pub fn is_already_exists(&self) -> bool {
         self.kind == Failure::AlreadyExists
+    }
+
+    /// Whether the object has changed since it was read.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.kind == Failure::Conflict
     }
 }
 

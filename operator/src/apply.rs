@@ -22,6 +22,9 @@ use crate::ownership;
 use crate::plan::{Child, ChildKind, Children};
 use crate::reason::Reason;
 
+/// How often a child is read and written before it is a trouble that it changes meanwhile: its controllers write it too.
+const WRITES: usize = 3;
+
 /// Why children could not be brought to the plan.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -225,6 +228,16 @@ impl Applier<'_> {
     }
 
     async fn write(&self, child: &Child) -> Result<DynamicObject, ApplyError> {
+        for _ in 1..WRITES {
+            match self.write_what_was_read(child).await {
+                Err(ApplyError::Api(error)) if error.is_conflict() => {}
+                ended => return ended,
+            }
+        }
+        self.write_what_was_read(child).await
+    }
+
+    async fn write_what_was_read(&self, child: &Child) -> Result<DynamicObject, ApplyError> {
         let failed = |verb, error| ApiError::of_child(verb, child.kind, &child.name, &error);
         let api = self.api(child.kind);
         // Who owns which field is not in the cache.

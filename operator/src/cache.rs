@@ -48,19 +48,36 @@ struct Kind {
 /// What we wrote and the watch has not told yet, and when.
 type Written = HashMap<Key, (DynamicObject, Instant)>;
 
-/// A child as it is kept: metadata to find it by, and the rest as text, which takes a tenth of the room of values.
+/// A child as it is kept: as text, which takes a tenth of the room of values, and beside it of its metadata what it is found
+/// by and told from its other versions.
 #[derive(Clone, Debug)]
 pub struct Kept {
     metadata: ObjectMeta,
-    rest: Box<str>,
+    text: Box<str>,
 }
 
 impl<'de> Deserialize<'de> for Kept {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let DynamicObject { types: _, mut metadata, data } = DynamicObject::deserialize(deserializer)?;
+        let mut object = DynamicObject::deserialize(deserializer)?;
         // Who wrote what is asked for when it is needed.
-        metadata.managed_fields = None;
-        Ok(Self { metadata, rest: data.to_string().into() })
+        object.metadata.managed_fields = None;
+        let text = serde_json::to_string(&object).map_err(serde::de::Error::custom)?.into();
+        let ObjectMeta { name, namespace, uid, resource_version, owner_references, labels, .. } =
+            object.metadata;
+        let labels = labels.map(|mut labels| {
+            labels.retain(|name, _| name == PIPELINE_LABEL);
+            labels
+        });
+        let metadata = ObjectMeta {
+            name,
+            namespace,
+            uid,
+            resource_version,
+            owner_references,
+            labels,
+            ..ObjectMeta::default()
+        };
+        Ok(Self { metadata, text })
     }
 }
 
@@ -96,11 +113,15 @@ impl Resource for Kept {
 impl Kept {
     fn object(&self, kind: ChildKind) -> DynamicObject {
         let ApiResource { api_version, kind, .. } = kind.resource();
-        DynamicObject {
-            types: Some(TypeMeta { api_version, kind }),
+        // It was an object when it was written.
+        let mut object: DynamicObject = serde_json::from_str(&self.text).unwrap_or_else(|_| DynamicObject {
+            types: None,
             metadata: self.metadata.clone(),
-            data: serde_json::from_str(&self.rest).unwrap_or_default(),
-        }
+            data: serde_json::Value::Null,
+        });
+        // Items of a list do not say what they are.
+        object.types = Some(TypeMeta { api_version, kind });
+        object
     }
 }
 
