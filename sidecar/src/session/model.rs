@@ -8,8 +8,11 @@
 //! The properties: nothing acknowledged is lost; no number means two messages; a message has two numbers only if the
 //! store forgot; from everywhere there is a way to the end without further faults.
 
+mod client;
 mod explore;
+mod pod;
 mod step;
+mod stores;
 
 use super::handshake::{Handshakes, Number, Ticket};
 use super::record::{Change, Epoch, Fence, Record};
