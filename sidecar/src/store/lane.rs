@@ -317,6 +317,15 @@ impl State {
     }
 }
 
+/// What the messages of a batch of reports held.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reported {
+    /// All of them: it is given back.
+    pub(super) bytes: u64,
+    /// Those that are stored.
+    pub(super) persisted_bytes: u64,
+}
+
 /// All lanes, by number.
 #[derive(Debug, Default)]
 pub struct Lanes {
@@ -366,13 +375,13 @@ impl Lanes {
         self.slab.read().iter().map(|(_, lane)| lane.state.lock().due as usize).sum()
     }
 
-    /// Notes a batch of reports and collects whom to wake afterwards. Returns the bytes that it gives back.
+    /// Notes a batch of reports and collects whom to wake afterwards.
     pub(super) fn complete(
         &self,
         reports: impl Iterator<Item = (Ticket, Outcome)>,
         wake: &mut Vec<Waker>,
-    ) -> u64 {
-        let mut bytes = 0;
+    ) -> Reported {
+        let mut reported = Reported::default();
         let mut finished = Vec::new();
         {
             let slab = self.slab.read();
@@ -385,7 +394,10 @@ impl Lanes {
                 };
                 let completed = lane.complete(sequence, outcome);
                 given_back.add(&lane.budget, completed.bytes);
-                bytes += completed.bytes;
+                reported.bytes += completed.bytes;
+                if let Outcome::Persisted(_) = outcome {
+                    reported.persisted_bytes += completed.bytes;
+                }
                 wake.extend(completed.waker);
                 if completed.finished {
                     finished.push(key.0 as usize);
@@ -399,7 +411,7 @@ impl Lanes {
                 slab.try_remove(key);
             }
         }
-        bytes
+        reported
     }
 }
 

@@ -257,12 +257,12 @@ impl KafkaStore {
             }
         }
         drop(messages);
-        let bytes = self.lanes.complete(outcomes.drain(..), wake);
+        let reported = self.lanes.complete(outcomes.drain(..), wake);
         if let Some(oldest) = oldest {
             let now = Instant::now();
-            self.window.learn(bytes, now.saturating_duration_since(oldest), now);
+            self.window.learn(reported.persisted_bytes, now.saturating_duration_since(oldest), now);
         }
-        self.window.give_back(bytes);
+        self.window.give_back(reported.bytes);
         self.pod.announce();
         wake.drain(..).for_each(Waker::wake);
     }

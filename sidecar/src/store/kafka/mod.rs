@@ -264,8 +264,8 @@ impl KafkaStore {
     fn answer_early(&self, topic: &Topic, ticket: Ticket) {
         let receipt = Receipt { topic: topic.name(), partition: 0, offset: None, timestamp_millis: 0 };
         let mut wake = Vec::new();
-        let bytes = self.lanes.complete([(ticket, Outcome::Persisted(receipt))].into_iter(), &mut wake);
-        self.window.give_back(bytes);
+        let reported = self.lanes.complete([(ticket, Outcome::Persisted(receipt))].into_iter(), &mut wake);
+        self.window.give_back(reported.bytes);
         wake.into_iter().for_each(Waker::wake);
     }
 

@@ -89,7 +89,7 @@ impl Window {
         self.under_way.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Learns from reports that give so many bytes back, of which the oldest message was under way for so long. Before
+    /// Learns from reports of so many bytes that are stored, of which the oldest message was under way for so long. Before
     /// [`give_back`](Self::give_back).
     pub(super) fn learn(&self, bytes: u64, took: Duration, now: Instant) {
         let lately = self.persisted.lock().add(bytes, now, self.target);
