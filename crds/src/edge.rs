@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 /// The version of [`EdgeConfig`] that this build writes. A sidecar refuses a version that it does not know.
 pub const EDGE_CONFIG_VERSION: u32 = 1;
 
+/// The port of probes, metrics and ledger (that of Prometheus exporters of `OpenTelemetry`). No endpoint may have it.
+pub const ADMIN_PORT: u16 = 9_464;
 /// Name of the admin port in the pods.
 pub const ADMIN_PORT_NAME: &str = "penstock-admin";
 

@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod pattern;
 pub mod pipeline;
 pub mod problem;
+mod redis_url;
 pub mod reference;
 pub mod resolve;
 pub mod schema;

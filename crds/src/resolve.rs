@@ -3,8 +3,8 @@
 mod sessions;
 
 use crate::edge::{
-    AuthenticationConfig, AuthenticationMethodConfig, ClientAuth, Compression, DeliveryConfig, DrainConfig,
-    EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig, JwtConfig, KafkaAuthentication,
+    ADMIN_PORT, AuthenticationConfig, AuthenticationMethodConfig, ClientAuth, Compression, DeliveryConfig,
+    DrainConfig, EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig, JwtConfig, KafkaAuthentication,
     KafkaCertificate, KafkaConfig, KafkaTls, LimitsConfig, MqttConfig, PipelineName, ProtocolConfig,
     ProxyProtocolConfig, RouteConfig, SourceConfig, TOPIC_ALIAS_MAXIMUM, TlsConfig, TlsVersion, TopicConfig,
     WILL_GRACE_SECONDS,
@@ -15,11 +15,6 @@ use crate::pipeline::{
 };
 use crate::problem::Problem;
 use crate::validate::{Budgets, base_path, validate};
-
-pub(crate) use sessions::redis_address;
-
-/// The port of probes, metrics and ledger (that of Prometheus exporters of `OpenTelemetry`). No endpoint may have it.
-pub const ADMIN_PORT: u16 = 9_464;
 
 /// Resolves a pipeline.
 ///

@@ -9,9 +9,10 @@ use std::collections::HashMap;
 
 use crate::admission;
 use crate::cidr::Range;
+use crate::edge::ADMIN_PORT;
 use crate::pipeline::{IngestPipeline, IngestPipelineSpec, Protocol, RedisServers, Sessions};
 use crate::problem::{Problem, below, element};
-use crate::resolve::{ADMIN_PORT, redis_address};
+use crate::redis_url::RedisUrl;
 use crate::served;
 
 pub(crate) use limits::Budgets;
@@ -62,7 +63,7 @@ fn addresses(spec: &IngestPipelineSpec, problems: &mut Vec<Problem>) {
         RedisServers::Cluster(cluster) => {
             check_all("spec.sessions.redis.cluster.addresses", &cluster.addresses);
         }
-        RedisServers::Url(url) => check("spec.sessions.redis.url".to_owned(), &redis_address(url)),
+        RedisServers::Url(url) => check("spec.sessions.redis.url".to_owned(), &RedisUrl::parse(url).address),
     }
 }
 

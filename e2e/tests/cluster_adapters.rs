@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use penstock_crds::resolve::ADMIN_PORT;
+use penstock_crds::edge::ADMIN_PORT;
 use penstock_e2e::clients::curl_in;
 use penstock_e2e::cluster::{BUSYBOX, Installed};
 use penstock_e2e::load::Plan;

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::{self, DATA_KEY, ENV_NAME, IMAGE, LABEL, MOUNT_PATH, OBJECT_NAME};
+use super::resources::{Quantity, Resources};
 use super::rules;
-use super::workload::{Quantity, Resources};
 
 /// A container of your own in the edge pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

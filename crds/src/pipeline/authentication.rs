@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{self, JwksConfigMap, JwksSecret, TokensSecret, UsersSecret};
+use super::bounds;
+use super::references::{JwksConfigMap, JwksSecret, TokensSecret, UsersSecret};
 use crate::edge::{CertificateField, JwtAlgorithm, ReferencePath};
 
 /// Who may send: exactly one way to find out.

@@ -1,10 +1,7 @@
-//! What strings, lists and maps of the resource may be: patterns, and references to Secrets and ConfigMaps.
+//! What strings, lists and maps of the resource may be.
 
-use schemars::{JsonSchema, Schema};
-use serde::{Deserialize, Serialize};
+use schemars::Schema;
 use serde_json::{Value, json};
-
-use crate::edge::ReferencePath;
 
 /// Name of an element of a list: an RFC 1035 label.
 pub const LABEL: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
@@ -107,63 +104,4 @@ fn bound_strings_to<const LENGTH: usize>(schema: &mut Schema) {
     if let Ok(bounded) = Schema::try_from(value) {
         *schema = bounded;
     }
-}
-
-/// The name of an object in the pipeline's namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NameReference {
-    /// Name of the object.
-    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
-    pub name: String,
-}
-
-impl NameReference {
-    /// The file in which a sidecar finds a key of a Secret of that name.
-    #[must_use]
-    pub fn path(&self, key: &str) -> ReferencePath {
-        ReferencePath(format!("secrets/{}/{key}", self.name))
-    }
-}
-
-macro_rules! reference {
-    ($(#[doc = $doc:literal] $type:ident, $object:literal, $folder:literal, $key:literal;)*) => {$(
-        #[doc = $doc]
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-        #[serde(rename_all = "camelCase")]
-        pub struct $type {
-            #[doc = concat!("Name of the ", $object, ", in the namespace of the pipeline.")]
-            #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
-            pub name: String,
-            #[doc = concat!("Key in the ", $object, ". Default: ", $key, ".")]
-            #[serde(skip_serializing_if = "Option::is_none")]
-            #[schemars(length(min = 1, max = 253), regex(pattern = DATA_KEY))]
-            pub key: Option<String>,
-        }
-
-        impl $type {
-            /// The file in which a sidecar finds it.
-            #[must_use]
-            pub fn path(&self) -> ReferencePath {
-                ReferencePath(format!(concat!($folder, "/{}/{}"), self.name, self.key.as_deref().unwrap_or($key)))
-            }
-        }
-    )*};
-}
-
-reference! {
-    /// A password in a Secret.
-    PasswordSecret, "Secret", "secrets", "password";
-    /// A bundle of PEM certificates in a Secret.
-    CaSecret, "Secret", "secrets", "ca.crt";
-    /// Users and their password hashes in a Secret.
-    UsersSecret, "Secret", "secrets", "users";
-    /// Identities and the hashes of their tokens in a Secret.
-    TokensSecret, "Secret", "secrets", "tokens";
-    /// A JSON Web Key Set (RFC 7517) in a Secret.
-    JwksSecret, "Secret", "secrets", "jwks.json";
-    /// A JSON Web Key Set (RFC 7517) in a ConfigMap.
-    JwksConfigMap, "ConfigMap", "configmaps", "jwks.json";
-    /// A JSON Schema in a ConfigMap.
-    SchemaConfigMap, "ConfigMap", "configmaps", "schema.json";
 }

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::authentication::EndpointAuthentication;
-use super::bounds::{self, CIDR, CaSecret, NameReference, PORT_NAME};
+use super::bounds::{self, CIDR, PORT_NAME};
 use super::delivery::Qos;
+use super::references::{CaSecret, NameReference};
 use super::rules;
 use crate::edge::{ClientAuth, TlsVersion};
 

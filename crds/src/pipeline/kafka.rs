@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{self, CaSecret, HOST_PORT, NameReference, PasswordSecret};
+use super::bounds::{self, HOST_PORT};
+use super::references::{CaSecret, NameReference, PasswordSecret};
 use crate::edge::{Compression, SaslMechanism};
 
 /// The Kafka cluster that keeps the messages.

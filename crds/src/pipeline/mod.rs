@@ -11,6 +11,8 @@ pub mod bounds;
 mod delivery;
 mod endpoint;
 mod kafka;
+mod references;
+mod resources;
 mod route;
 pub mod rules;
 mod scaling;
@@ -30,22 +32,23 @@ pub use adapter::{
 pub use authentication::{
     AuthenticationMethod, Basic, ClientCertificate, EndpointAuthentication, Jwks, Jwt, Token,
 };
-pub use bounds::{
-    CaSecret, JwksConfigMap, JwksSecret, NameReference, PasswordSecret, SchemaConfigMap, TokensSecret,
-    UsersSecret,
-};
 pub use delivery::{DeadLetter, Delivery, Qos, Store};
 pub use endpoint::{
     Coap, Datagrams, EndpointSpec, EndpointTls, Exposure, ExposureType, Http, Limits, Mqtt, Protocol,
     ProxyProtocol, TrafficPolicy, UdpAcknowledgement, WebSocket,
 };
 pub use kafka::{Kafka, Producer, SaslAuthentication, SaslCredentials, Tls};
+pub use references::{
+    CaSecret, JwksConfigMap, JwksSecret, NameReference, PasswordSecret, SchemaConfigMap, TokensSecret,
+    UsersSecret,
+};
+pub use resources::{Quantity, Resources};
 pub use route::{EventTime, JsonSchemaSource, RouteSpec, SourceSpec, TargetSpec, Validation};
 pub use scaling::{Autoscaling, AutoscalingProvider, Metric, MetricType, NetworkPolicy, NetworkPolicyMode};
 pub use sessions::{Memory, Redis, RedisCluster, RedisSentinel, RedisServers, RedisTls, Sessions};
 pub use status::{EndpointStatus, IngestPipelineStatus, TopicState, TopicStatus};
 pub use topic::{DeletionPolicy, Management, PartitionGrowth, TopicSpec};
-pub use workload::{Drain, Edge, Quantity, Resources};
+pub use workload::{Drain, Edge};
 
 /// A data ingestion pipeline: endpoints that take messages in, routes that give each one a topic and a key, and Kafka,
 /// which has persisted a message before its sender is answered.

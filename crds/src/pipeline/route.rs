@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{self, JSON_POINTER, LABEL, PORT_NAME, SchemaConfigMap};
+use super::bounds::{self, JSON_POINTER, LABEL, PORT_NAME};
+use super::references::SchemaConfigMap;
 
 /// Which messages go to which topic, under which key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{self, CaSecret, HOST_PORT, PasswordSecret, REDIS_URL};
+use super::bounds::{self, HOST_PORT, REDIS_URL};
+use super::references::{CaSecret, PasswordSecret};
 use super::rules;
 
 /// Where MQTT sessions that outlive a connection are kept: exactly one place.

@@ -22,6 +22,7 @@ mod reconnect;
 mod report;
 mod rounds;
 mod scale;
+mod schedule;
 mod secure;
 mod servers;
 mod sessions;

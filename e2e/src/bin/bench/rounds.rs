@@ -12,7 +12,9 @@ use crate::figures::Figure;
 use crate::idle::{Readings, steady_rss_kib};
 use crate::load::Protocol;
 use crate::measured::Measured;
+use crate::schedule::Schedule;
 use crate::servers::Server;
+use crate::worker::words;
 use crate::{edge, fleet, worker};
 
 const PARTITIONS: usize = 6;
@@ -27,36 +29,6 @@ const STREAMS: usize = 64;
 const PACED_WINDOW: usize = 500;
 /// How many idle connections memory is read at.
 pub(crate) const IDLE: [usize; 3] = [2_000, 8_000, 16_000];
-
-/// How long and how often.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Schedule {
-    pub(crate) rounds: usize,
-    pub(crate) latency_rounds: usize,
-    pub(crate) idle_starts: usize,
-    pub(crate) kafka_warmup_millis: u64,
-    pub(crate) warmup_millis: u64,
-    pub(crate) measure_millis: u64,
-}
-
-impl Schedule {
-    pub(crate) const FULL: Self = Self {
-        rounds: 5,
-        latency_rounds: 3,
-        idle_starts: 3,
-        kafka_warmup_millis: 15_000,
-        warmup_millis: 1_000,
-        measure_millis: 3_000,
-    };
-    pub(crate) const QUICK: Self = Self {
-        rounds: 2,
-        latency_rounds: 1,
-        idle_starts: 1,
-        kafka_warmup_millis: 5_000,
-        warmup_millis: 500,
-        measure_millis: 1_000,
-    };
-}
 
 /// A floor and ours under the same load.
 pub(crate) struct Pair {
@@ -300,10 +272,6 @@ fn start_idle(
 
 fn paced(rate: Option<u32>) -> Vec<String> {
     rate.map_or(Vec::new(), |rate| words(&["--rate", &rate.to_string()]))
-}
-
-pub(crate) fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
 }
 
 /// Progress.

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use crate::figures::{Figure, Mark};
 use crate::load::Protocol;
 use crate::measured::Measured;
-use crate::rounds::{self, Schedule, say};
+use crate::rounds::{self, say};
+use crate::schedule::Schedule;
 use crate::servers::Server;
 use crate::{edge, worker};
 
@@ -110,7 +111,7 @@ impl Bench {
         let [producer, floor, ours] =
             self.rounds("QoS 0: bare producer, mosquitto, the sidecar", |which| match which {
                 0 => {
-                    let mut words = rounds::words(&["produce", "--config", &config, "--headers", "--keys"]);
+                    let mut words = worker::words(&["produce", "--config", &config, "--headers", "--keys"]);
                     words.push(CONNECTIONS.to_string());
                     words.extend(worker::times(self.schedule, &[]));
                     worker::run(&words)

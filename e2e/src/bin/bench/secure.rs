@@ -9,7 +9,8 @@ use crate::figures::{Figure, Mark};
 use crate::load::Protocol;
 use crate::measured::Measured;
 use crate::reconnect::Reconnects;
-use crate::rounds::{Schedule, say};
+use crate::rounds::say;
+use crate::schedule::Schedule;
 use crate::servers::Server;
 use crate::{edge, rounds, worker};
 

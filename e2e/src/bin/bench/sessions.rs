@@ -13,9 +13,11 @@ use crate::figures::{Figure, Mark, median, slope};
 use crate::idle::{Readings, steady_rss_kib};
 use crate::load::Protocol;
 use crate::measured::Measured;
-use crate::rounds::{IDLE, Schedule, say, words};
+use crate::rounds::{IDLE, say};
+use crate::schedule::Schedule;
 use crate::servers::Server;
 use crate::takeover::Takeovers;
+use crate::worker::words;
 use crate::{edge, rounds, worker};
 
 const CONNECTIONS: usize = 64;

@@ -11,8 +11,10 @@ use crate::figures::{Figure, Mark, slope};
 use crate::load::Protocol;
 use crate::machine::rss_kib;
 use crate::measured::Measured;
-use crate::rounds::{self, Schedule, say, words};
+use crate::rounds::{self, say};
+use crate::schedule::Schedule;
 use crate::servers::Server;
+use crate::worker::words;
 use crate::{edge, worker};
 
 const CONNECTIONS: usize = 64;

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::load::Protocol;
 use crate::measured::Measured;
-use crate::rounds::{Schedule, words};
+use crate::schedule::Schedule;
 
 /// Runs a part of this program to its end, and returns what it answers.
 ///
@@ -55,4 +55,9 @@ pub(crate) fn times(schedule: Schedule, watch: &[u32]) -> Vec<String> {
 /// The other side of [`run`].
 pub(crate) fn answer(result: &impl Serialize) {
     println!("{}", serde_json::to_string(result).expect("serialisable numbers"));
+}
+
+/// Arguments of a part.
+pub(crate) fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
 }
