@@ -9,6 +9,7 @@ pub mod cidr;
 pub mod connection;
 pub mod edge;
 pub mod identity;
+mod labels;
 pub mod manifest;
 pub mod pattern;
 pub mod pipeline;

@@ -7,6 +7,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::structural;
+use crate::labels;
 use crate::pipeline::bounds::OBJECT_NAME;
 use crate::problem::{Problem, below};
 
@@ -67,29 +68,12 @@ pub(super) fn check(object: &mut Value, problems: &mut Vec<Problem>) {
         for (key, value) in entries {
             // The server takes capitals in the domain of an annotation only.
             let key = if field == "annotations" { &key.to_ascii_lowercase() } else { key };
-            qualified(key, &below("metadata", field), problems);
+            let path = below("metadata", field);
+            problems.extend(labels::wrong_key(&path, key));
             if values && let Some(value) = value.as_str() {
-                matching(value, LABEL_VALUE, 63, &below("metadata", field), problems);
+                problems.extend(labels::wrong_value(&path, value));
             }
         }
-    }
-}
-
-const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
-const QUALIFIED: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?\
-                         ([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$";
-
-/// A label or annotation key: an optional DNS prefix and a name of at most 63 characters.
-fn qualified(key: &str, path: &str, problems: &mut Vec<Problem>) {
-    let (prefix, name) = key.rsplit_once('/').unwrap_or(("", key));
-    let fits = Regex::new(QUALIFIED).is_ok_and(|regex| regex.is_match(key));
-    if !fits || name.len() > 63 || prefix.len() > 253 {
-        let wrong = format!("'{}' is not a key of a label or annotation", key.escape_debug());
-        problems.push(Problem::new(
-            path,
-            wrong,
-            "use a name of at most 63 characters, after a domain and '/' if you like",
-        ));
     }
 }
 

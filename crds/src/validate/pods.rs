@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::edge::ADMIN_PORT_NAME;
+use crate::labels;
 use crate::pipeline::{Edge, IngestPipelineSpec, Resources};
 use crate::problem::{Problem, below, element};
 
@@ -23,8 +24,8 @@ pub(super) fn check(spec: &IngestPipelineSpec, problems: &mut Vec<Problem>) {
     }
     let none = Edge::default();
     let edge = spec.edge.as_ref().unwrap_or(&none);
-    labels("spec.edge.podLabels", edge.pod_labels.as_ref(), true, problems);
-    labels("spec.edge.nodeSelector", edge.node_selector.as_ref(), false, problems);
+    all_of("spec.edge.podLabels", edge.pod_labels.as_ref(), true, problems);
+    all_of("spec.edge.nodeSelector", edge.node_selector.as_ref(), false, problems);
     for key in edge.pod_annotations.iter().flat_map(BTreeMap::keys) {
         key_of("spec.edge.podAnnotations", key, &[OURS], problems);
     }
@@ -83,7 +84,7 @@ fn resources(path: &str, resources: Option<&Resources>, problems: &mut Vec<Probl
     }
 }
 
-fn labels(
+fn all_of(
     path: &str,
     labels: Option<&BTreeMap<String, String>>,
     of_our_pods: bool,
@@ -92,66 +93,18 @@ fn labels(
     let reserved: &[&str] = if of_our_pods { &[OURS, SET_BY_OPERATOR] } else { &[] };
     for (key, value) in labels.into_iter().flatten() {
         key_of(path, key, reserved, problems);
-        if !value.is_empty() && !is_name(value) {
-            problems.push(Problem::new(
-                format!("{path}['{key}']"),
-                format!("'{}' is not the value of a label", value.escape_debug()),
-                "use at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends",
-            ));
-        }
+        problems.extend(labels::wrong_value(&format!("{path}['{key}']"), value));
     }
 }
 
 fn key_of(path: &str, key: &str, reserved: &[&str], problems: &mut Vec<Problem>) {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    if !is_name(name) || prefix.is_some_and(|prefix| !is_domain(prefix)) {
-        problems.push(Problem::new(
-            path.to_owned(),
-            format!("'{}' is not a key", key.escape_debug()),
-            "use NAME or DOMAIN/NAME, the name of at most 63 letters, digits, '-', '_' and '.'",
-        ));
+    if let Some(wrong) = labels::wrong_key(path, key) {
+        problems.push(wrong);
     } else if reserved.iter().any(|ours| key.starts_with(ours)) {
         problems.push(Problem::new(
             path.to_owned(),
             format!("'{key}' is set by the operator"),
             "choose another prefix",
         ));
-    }
-}
-
-/// Name part of a key, or value of a label.
-fn is_name(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    text.len() <= 63
-        && text.chars().all(inner)
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
-}
-
-/// A DNS subdomain (RFC 1123).
-fn is_domain(text: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(label)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{is_domain, is_name};
-
-    #[test]
-    fn keys_and_values_are_those_that_kubernetes_takes() {
-        for good in ["a", "a.b_C-9", &"x".repeat(63)] {
-            assert!(is_name(good), "{good}");
-        }
-        for bad in ["", "-a", "a-", "a/b", "ä", &"x".repeat(64)] {
-            assert!(!is_name(bad), "{bad}");
-        }
-        assert!(is_domain("topology.kubernetes.io"));
-        assert!(!is_domain("Topology.io") && !is_domain("a..b") && !is_domain(""));
     }
 }
