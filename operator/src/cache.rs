@@ -46,7 +46,7 @@ struct Kind {
 }
 
 /// What we wrote and the watch has not told yet, and when.
-type Written = HashMap<Key, (DynamicObject, Instant)>;
+type Written = HashMap<Key, (Kept, Instant)>;
 
 /// A child as it is kept: as text, which takes a tenth of the room of values, and beside it of its metadata what it is found
 /// by and told from its other versions.
@@ -58,26 +58,7 @@ pub struct Kept {
 
 impl<'de> Deserialize<'de> for Kept {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut object = DynamicObject::deserialize(deserializer)?;
-        // Who wrote what is asked for when it is needed.
-        object.metadata.managed_fields = None;
-        let text = serde_json::to_string(&object).map_err(serde::de::Error::custom)?.into();
-        let ObjectMeta { name, namespace, uid, resource_version, owner_references, labels, .. } =
-            object.metadata;
-        let labels = labels.map(|mut labels| {
-            labels.retain(|name, _| name == PIPELINE_LABEL);
-            labels
-        });
-        let metadata = ObjectMeta {
-            name,
-            namespace,
-            uid,
-            resource_version,
-            owner_references,
-            labels,
-            ..ObjectMeta::default()
-        };
-        Ok(Self { metadata, text })
+        Self::of(DynamicObject::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
@@ -111,6 +92,28 @@ impl Resource for Kept {
 }
 
 impl Kept {
+    fn of(mut object: DynamicObject) -> serde_json::Result<Self> {
+        // Who wrote what is asked for when it is needed.
+        object.metadata.managed_fields = None;
+        let text = serde_json::to_string(&object)?.into();
+        let ObjectMeta { name, namespace, uid, resource_version, owner_references, labels, .. } =
+            object.metadata;
+        let labels = labels.map(|mut labels| {
+            labels.retain(|name, _| name == PIPELINE_LABEL);
+            labels
+        });
+        let metadata = ObjectMeta {
+            name,
+            namespace,
+            uid,
+            resource_version,
+            owner_references,
+            labels,
+            ..ObjectMeta::default()
+        };
+        Ok(Self { metadata, text })
+    }
+
     fn object(&self, kind: ChildKind) -> DynamicObject {
         let ApiResource { api_version, kind, .. } = kind.resource();
         // It was an object when it was written.
@@ -278,7 +281,7 @@ impl Cache {
             written.remove(&key);
             return stored.map(|kept| Live { object: Arc::new(kept.object(kind)), unconfirmed: false });
         }
-        Some(Live { object: Arc::new(own.clone()), unconfirmed: true })
+        Some(Live { object: Arc::new(own.object(kind)), unconfirmed: true })
     }
 
     /// All children of a kind that carry the label of this pipeline.
@@ -306,7 +309,14 @@ impl Cache {
         if let Some(version) = object.resource_version() {
             watched.settled.lock().insert(key.clone(), version);
         }
-        watched.written.lock().insert(key, (object.clone(), Instant::now()));
+        let Ok(own) = Kept::of(object.clone()) else { return };
+        let reference = ObjectRef::new_with(&key.1, kind.resource()).within(&key.0);
+        // Under the lock: a watch that tells of it after this look takes it away again.
+        let mut written = watched.written.lock();
+        let told = watched.store.get(&reference);
+        if told.is_none_or(|told| version(&told.metadata) < version(&own.metadata)) {
+            written.insert(key, (own, Instant::now()));
+        }
     }
 
     /// Notes that we deleted it.
