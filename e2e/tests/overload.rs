@@ -129,8 +129,8 @@ fn ten_times_what_kafka_takes_costs_no_goodput() {
 const MODEST_PER_SECOND: u32 = 40;
 /// What greedy clients would send.
 const GREEDY_PER_SECOND: u32 = 4_000;
-/// What part of that must be answered. All of it is, or a little less: HTTP clients are told to come back when the window has
-/// just become smaller, and some of them fall behind. It was less than half when greedy clients could keep others out.
+/// What part of that must be answered. All of it is, or a tenth less: HTTP clients are told to come back more than once, and
+/// some of them fall behind. It was less than half when greedy clients could keep others out.
 const ANSWERED: f64 = 0.7;
 /// How long both are measured. What a modest client waits for its answer, some seconds, must not weigh at either end.
 const BESIDE: Duration = Duration::from_secs(30);
