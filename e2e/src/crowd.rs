@@ -10,10 +10,18 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::load::wire::{Publish, Version};
 use crate::runtime;
 use crate::until::{START, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An MQTT 3.1.1 PUBLISH of `bytes`, of which half is there.
+pub fn half_a_publish(topic: &str, bytes: usize) -> Vec<u8> {
+    let mut whole = Publish::new(Version::V311, topic, &vec![b'x'; bytes - 40], 1).encode();
+    whole.truncate(whole.len() / 2);
+    whole
+}
 
 /// Connections that are kept open until this is dropped.
 pub struct Crowd {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use penstock_e2e::checker::check;
 use penstock_e2e::clients::curl;
-use penstock_e2e::crowd::Crowd;
+use penstock_e2e::crowd::{Crowd, half_a_publish};
 use penstock_e2e::load::wire::{Connect, PINGREQ, Packet, Publish, Version, packet, put_length};
 use penstock_e2e::raw::{ANSWER, Raw};
 use penstock_e2e::sidecar::BESIDE_BUDGETS;
@@ -36,19 +36,13 @@ fn connect(number: usize) -> Vec<u8> {
     Connect::new(Version::V311, &format!("crowd-{number}")).encode()
 }
 
-/// A PUBLISH of `bytes`, of which half is there.
-fn half_a_publish(bytes: usize) -> Vec<u8> {
-    let mut whole = Publish::new(Version::V311, TOPIC, &vec![b'x'; bytes - 40], 1).encode();
-    whole.truncate(whole.len() / 2);
-    whole
-}
-
 #[test]
 fn two_thousand_halves_of_the_largest_packet_stay_within_the_budget() {
     let limit = 64 * MIB;
     let (sidecar, topic) = sidecar("halves", |pipeline| budget(pipeline, limit));
     let largest = 262_144;
-    let crowd = Crowd::send(sidecar.mqtt(), 2_000, |number| vec![connect(number), half_a_publish(largest)]);
+    let crowd =
+        Crowd::send(sidecar.mqtt(), 2_000, |number| vec![connect(number), half_a_publish(TOPIC, largest)]);
     crowd.wait_sent();
     assert_eq!(crowd.connected(), 2_000);
     // 2,000 halves are 250 MiB; the budget is a quarter of that.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use penstock_e2e::checker::check;
-use penstock_e2e::crowd::Crowd;
+use penstock_e2e::crowd::{Crowd, half_a_publish};
 use penstock_e2e::load::Loads;
-use penstock_e2e::load::wire::{Connect, PINGREQ, Publish, Version};
+use penstock_e2e::load::wire::{Connect, PINGREQ, Version};
 use penstock_e2e::sidecar::BESIDE_BUDGETS;
 use penstock_e2e::until::{SOON, within};
 use penstock_e2e::{Balancer, Kafka, Pipeline, Sidecar};
@@ -44,15 +44,11 @@ const UNREAD_QUESTIONS: usize = 64 << 10;
 fn strangers(sidecar: &Sidecar) -> [Crowd; 4] {
     let connect =
         |kind: &str, number: usize| Connect::new(Version::V311, &format!("{kind}-{number}")).encode();
-    let half = |number: usize| {
-        let mut half = Publish::new(Version::V311, "v1/p/d/telemetry", &[b'x'; 8_000], 1).encode();
-        half.truncate(4_000);
-        vec![connect("half", number), half]
-    };
+    let half = half_a_publish("v1/p/d/telemetry", 8_000);
     let body = b"POST /v1/p/d/telemetry HTTP/1.1\r\nHost: half\r\nContent-Length: 8000\r\n\r\nhalf";
     [
         Crowd::send(sidecar.mqtt(), STRANGERS, |number| vec![connect("idle", number)]),
-        Crowd::send(sidecar.mqtt(), STRANGERS, half),
+        Crowd::send(sidecar.mqtt(), STRANGERS, |number| vec![connect("half", number), half.clone()]),
         Crowd::send(sidecar.http(), STRANGERS, |_| vec![body.to_vec()]),
         Crowd::send_and_never_read(sidecar.mqtt(), STRANGERS, |number| {
             vec![connect("deaf", number), PINGREQ.repeat(UNREAD_QUESTIONS)]
@@ -107,8 +103,8 @@ fn ten_times_what_kafka_takes_costs_no_goodput() {
     let (flooded, probe) = measure(&sidecar, &[&few, &many]);
     let (refused, sent_away) = (many.transient(), many.closes());
     println!(
-        "{peak:.0}/s alone, {flooded:.0}/s of {} clients beside {connected} strangers; {refused} times HTTP 503, {sent_away} connections ended, \
-         probes within {probe:?}, {} MiB at the peak, window {:.0} KiB",
+        "{peak:.0}/s alone, {flooded:.0}/s of {} clients beside {connected} strangers; {refused} times HTTP 503, \
+         {sent_away} connections ended, probes within {probe:?}, {} MiB at the peak, window {:.0} KiB",
         10 * 4 * CLIENTS,
         sidecar.peak_rss() / MIB,
         sidecar.metric("penstock_producer_window_bytes") / 1024.0,

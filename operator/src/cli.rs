@@ -4,7 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use kube::Config;
@@ -29,15 +28,11 @@ use crate::names::FIELD_MANAGER;
 use crate::plan::{Defaults, Validated, plan};
 use crate::reconcile::{Context, Stored};
 use crate::telemetry::Telemetry;
-use crate::telemetry::metrics::Metrics;
 use crate::topics::{AllowedServers, Clusters, ServerPattern};
 use crate::upgrades::Upgrades;
 
 /// How the process ends; the numbers are an interface, and those of the sidecar.
 use penstock_sidecar::cli::exit;
-
-/// How long reconciles may leave freed pages behind.
-const UNTIDY: Duration = Duration::from_secs(2);
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -257,7 +252,6 @@ async fn run(arguments: Run) -> Result<(), Failure> {
         scopes: RwLock::default(),
         again: send,
     });
-    tokio::spawn(tidy(Arc::clone(telemetry.metrics())));
     let (controllers_ended, until_ended) = tokio::sync::oneshot::channel::<()>();
     // A task of its own: nothing that a reconcile does delays a renewal.
     let held = tokio::spawn(lease.hold(async {
@@ -271,19 +265,6 @@ async fn run(arguments: Run) -> Result<(), Failure> {
     held.await.map_err(|error| Failure::Defect(error.to_string()))??;
     tracing::info!("ended");
     Ok(())
-}
-
-/// Reconciles come in bursts, and what they free lies between what stays.
-async fn tidy(metrics: Arc<Metrics>) {
-    let mut known = 0;
-    loop {
-        tokio::time::sleep(UNTIDY).await;
-        let reconciles = metrics.reconciles();
-        if reconciles != known {
-            known = reconciles;
-            memory::give_freed_pages_back();
-        }
-    }
 }
 
 /// SIGTERM or SIGINT.

@@ -2,7 +2,7 @@
 //! their pages back to the kernel every time costs a system call and a page fault for each; an operator works in bursts.
 #![allow(unsafe_code)]
 
-use libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD, malloc_trim, mallopt};
+use libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD, mallopt};
 
 /// Free memory at the top of a heap that is kept rather than given back, in bytes.
 const KEPT_BYTES: libc::c_int = 8 << 20;
@@ -19,12 +19,6 @@ pub fn give_freed_memory_back() {
         // SAFETY: as below.
         unsafe { mallopt(option, value) };
     }
-}
-
-/// Gives all pages back on which nothing is any more, also those between others: after a burst.
-pub fn give_freed_pages_back() {
-    // SAFETY: malloc_trim takes the allocator's own lock, and touches free memory only.
-    unsafe { malloc_trim(0) };
 }
 
 /// Keeps some freed memory for the next batch. Call it before threads start.

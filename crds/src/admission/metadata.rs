@@ -65,10 +65,10 @@ pub(super) fn check(object: &mut Value, problems: &mut Vec<Problem>) {
     }
     for (field, values) in [("labels", true), ("annotations", false)] {
         let Some(entries) = metadata.get(field).and_then(Value::as_object) else { continue };
+        let path = below("metadata", field);
         for (key, value) in entries {
             // The server takes capitals in the domain of an annotation only.
             let key = if field == "annotations" { &key.to_ascii_lowercase() } else { key };
-            let path = below("metadata", field);
             problems.extend(labels::wrong_key(&path, key));
             if values && let Some(value) = value.as_str() {
                 problems.extend(labels::wrong_value(&path, value));

@@ -135,13 +135,6 @@ impl Metrics {
         self.duration.observe(took.as_secs_f64());
     }
 
-    /// How many reconciles have ended.
-    #[must_use]
-    pub fn reconciles(&self) -> u64 {
-        let of = |how: Reconciled| self.reconciles.get_or_create(&[("outcome", how.label())]).get();
-        Reconciled::ALL.into_iter().map(of).sum()
-    }
-
     /// A reconcile found why it has to be tried again.
     pub fn error(&self, reason: Reason) {
         self.errors.get_or_create(&[("reason", reason.as_str())]).inc();

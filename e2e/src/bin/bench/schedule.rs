@@ -1,4 +1,4 @@
-//! How long a run takes its time.
+//! How long the spans of a run are, and how often they are repeated.
 
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]
