@@ -5,8 +5,8 @@
 //! nobody gets an answer. So the bound follows Kafka, like the window of TCP: it doubles while reports come quickly, and
 //! falls to what came back of late when they come late. What finds no room is refused (HTTP) or not read yet (MQTT).
 //!
-//! Where there is not room for everybody, the last part of it is for those who hold less than their share, so that nobody
-//! who sends without an end keeps the others out.
+//! Where there is not room for everybody, the last part of it is for those who hold less than their share, and whoever holds
+//! nothing may go as much beyond, so that nobody who sends without an end keeps the others out.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 const FIRST_BYTES: u64 = 512 << 10;
 /// There is room for this at least: some batches, so that a Kafka that recovers can be seen to.
 const LEAST_BYTES: u64 = 64 << 10;
-/// The part of the bound that is kept for those who hold less than their share.
+/// The part of the bound that is kept for those who hold less than their share; a part as large, beyond the bound, is for
+/// those who hold nothing.
 const SPARED: u64 = 4;
 /// Reports are quick that take less than this part of the target.
 const QUICK: u32 = 4;
@@ -71,17 +72,16 @@ impl Window {
     /// short.
     pub(super) fn try_take(&self, bytes: u64, share: impl FnOnce() -> (u64, usize)) -> bool {
         let (under_way, limit) = (self.under_way.load(Ordering::Relaxed), self.limit_bytes());
-        if under_way >= limit {
-            return false;
+        let spared = limit / SPARED;
+        let room = under_way < limit - spared
+            || match share() {
+                (0, _) => under_way < limit + spared,
+                (own, connections) => under_way < limit && own < limit / connections.max(1) as u64,
+            };
+        if room {
+            self.under_way.fetch_add(bytes, Ordering::Relaxed);
         }
-        if under_way >= limit - limit / SPARED {
-            let (own, connections) = share();
-            if own > 0 && own >= limit / connections.max(1) as u64 {
-                return false;
-            }
-        }
-        self.under_way.fetch_add(bytes, Ordering::Relaxed);
-        true
+        room
     }
 
     /// Gives back the room of messages whose reports are there, or that were not taken after all.
@@ -228,7 +228,17 @@ mod tests {
         assert_eq!(greedy, 75, "of all connections it is the one that may have half");
         let modest = (0..).take_while(|own| take(*own, 10)).count();
         assert_eq!(modest, 10, "a tenth is its share");
-        assert!((0..15).all(|_| take(0, 10)), "whoever has nothing under way finds what is left");
-        assert!(!take(0, 10), "there is no more");
+        let late = (0..).take_while(|own| take(*own, 10)).count();
+        assert_eq!(late, 10, "there is room for another");
+        assert_eq!(
+            (0..).take_while(|own| take(own + 1, 10)).count(),
+            5,
+            "and no more than is left of the bound"
+        );
+        assert_eq!(
+            (0..).take_while(|_| take(0, 10)).count(),
+            25,
+            "whoever holds nothing goes a quarter beyond it"
+        );
     }
 }
