@@ -1,6 +1,6 @@
 //! HTTP/2 with prior knowledge.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, Version};
@@ -8,9 +8,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 use crate::fixture::{Answer, Edge, MAX_MESSAGE_BYTES, PATIENCE, Plan, until};
 
@@ -104,6 +105,60 @@ async fn a_hundred_streams_do_not_wait_for_each_other() {
     client.end().await.unwrap();
     let columns = edge.settle().await;
     assert_eq!((columns.received, columns.acknowledged, columns.refused), (102, 101, 1));
+}
+
+/// A frame (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
+    frame.extend(payload);
+    frame
+}
+
+/// Reads frames up to the HEADERS of the first stream, and returns its first byte: a status of the static table (RFC 7541
+/// appendix A).
+async fn status_index(reader: &mut (impl AsyncRead + Unpin)) -> u8 {
+    loop {
+        let mut head = [0; 9];
+        reader.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        reader.read_exact(&mut payload).await.unwrap();
+        if head[3] == HEADERS {
+            return payload[0];
+        }
+    }
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+/// `:status: 404`.
+const NOT_FOUND: u8 = 0x8d;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_waits_a_moment_for_a_small_body_and_no_longer() {
+    let edge = Edge::start(Plan::default()).await;
+    // POST, http, a path, an authority, and a content-length of 5.
+    let head = frame(HEADERS, END_HEADERS, 1, b"\x83\x86\x04\x08/nothing\x01\x01x\x0f\x0d\x015");
+    let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, &[])[..], &head].concat();
+    let (soon, never) = (Duration::from_millis(50), 2 * PATIENCE);
+    for (body_after, answer_after) in [(soon, soon), (never, Duration::from_millis(200))] {
+        let (mut reader, mut writer) = TcpStream::connect(edge.address).await.unwrap().into_split();
+        writer.write_all(&hello).await.unwrap();
+        let sent = Instant::now();
+        let body = tokio::spawn(async move {
+            sleep(body_after).await;
+            writer.write_all(&frame(DATA, END_STREAM, 1, b"small")).await.unwrap();
+            // The end of a client that closes now would be the end of its request.
+            writer
+        });
+        let answer = tokio::time::timeout(PATIENCE, status_index(&mut reader)).await;
+        assert_eq!(answer.expect("an answer in time"), NOT_FOUND);
+        assert!(sent.elapsed() >= answer_after, "the body comes after {body_after:?}: {:?}", sent.elapsed());
+        body.abort();
+    }
+    assert_eq!(edge.settle().await.refused, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
