@@ -9,7 +9,7 @@ use penstock_e2e::device::Device;
 use penstock_e2e::load::wire::{Packet, Publish, Version, pubrel};
 use penstock_e2e::pods::{Pods, client_id};
 use penstock_e2e::raw::{ANSWER, Next};
-use penstock_e2e::until::SOON;
+use penstock_e2e::until::{SOON, until};
 
 const BOTH: [Version; 2] = [Version::V311, Version::V5];
 const SECOND: Duration = Duration::from_secs(1);
@@ -147,6 +147,8 @@ fn a_turn_through_every_packet_identifier_leaves_nothing_behind() {
     let pods = Pods::one(Kafka::shared(), |pipeline| pipeline);
     for version in BOTH {
         let mut device = Device::clean(pods[0].mqtt(), version, &client_id("turn"));
+        let held = || pods[0].metric("penstock_endpoint_held_bytes{endpoint=\"mqtt\"}");
+        let held_at_rest = held();
         // The first turn warms up: buffers of the producer, the allocator's own.
         turn(&mut device, version, 1..=20_000);
         let before = pods[0].rss();
@@ -154,6 +156,7 @@ fn a_turn_through_every_packet_identifier_leaves_nothing_behind() {
         let after = pods[0].rss();
         println!("{version:?}: {before} bytes, after 65,535 more identifiers {after}");
         assert!(after < before + GROWTH_BYTES, "{version:?}: {before} bytes became {after}");
+        until("handshakes that are over hold nothing", SOON, || (held() == held_at_rest).then_some(()));
     }
     assert_eq!(pods[0].assert_ledger_balances()["total"]["acknowledged"], 2 * (20_000 + 65_535));
 }
