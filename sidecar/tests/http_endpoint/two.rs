@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
@@ -107,57 +108,28 @@ async fn a_hundred_streams_do_not_wait_for_each_other() {
     assert_eq!((columns.received, columns.acknowledged, columns.refused), (102, 101, 1));
 }
 
-/// A frame (RFC 9113 §4.1).
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
-    frame.extend(payload);
-    frame
-}
-
-/// Reads frames up to the HEADERS of the first stream, and returns its first byte: a status of the static table (RFC 7541
-/// appendix A).
-async fn status_index(reader: &mut (impl AsyncRead + Unpin)) -> u8 {
-    loop {
-        let mut head = [0; 9];
-        reader.read_exact(&mut head).await.unwrap();
-        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-        reader.read_exact(&mut payload).await.unwrap();
-        if head[3] == HEADERS {
-            return payload[0];
-        }
-    }
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-/// `:status: 404`.
-const NOT_FOUND: u8 = 0x8d;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_waits_a_moment_for_a_small_body_and_no_longer() {
     let edge = Edge::start(Plan::default()).await;
-    // POST, http, a path, an authority, and a content-length of 5.
-    let head = frame(HEADERS, END_HEADERS, 1, b"\x83\x86\x04\x08/nothing\x01\x01x\x0f\x0d\x015");
-    let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, &[])[..], &head].concat();
+    // hyper's client keeps a request back until its body begins.
+    let (client, connection) =
+        h2::client::handshake(TcpStream::connect(edge.address).await.unwrap()).await.unwrap();
+    let connection = tokio::spawn(connection);
     let (soon, never) = (Duration::from_millis(50), 2 * PATIENCE);
     for (body_after, answer_after) in [(soon, soon), (never, Duration::from_millis(200))] {
-        let (mut reader, mut writer) = TcpStream::connect(edge.address).await.unwrap().into_split();
-        writer.write_all(&hello).await.unwrap();
+        let request = Request::post("http://x/nothing").header(CONTENT_LENGTH, 5).body(()).unwrap();
+        let (answer, mut body) = client.clone().ready().await.unwrap().send_request(request, false).unwrap();
         let sent = Instant::now();
         let body = tokio::spawn(async move {
             sleep(body_after).await;
-            writer.write_all(&frame(DATA, END_STREAM, 1, b"small")).await.unwrap();
-            // The end of a client that closes now would be the end of its request.
-            writer
+            body.send_data(Bytes::from_static(b"small"), true)
         });
-        let answer = tokio::time::timeout(PATIENCE, status_index(&mut reader)).await;
-        assert_eq!(answer.expect("an answer in time"), NOT_FOUND);
+        let answer = tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time");
+        assert_eq!(answer.unwrap().status(), 404);
         assert!(sent.elapsed() >= answer_after, "the body comes after {body_after:?}: {:?}", sent.elapsed());
         body.abort();
     }
+    connection.abort();
     assert_eq!(edge.settle().await.refused, 2);
 }
 
