@@ -128,8 +128,8 @@ const GREEDY_PER_SECOND: u32 = 4_000;
 /// What part of that must be answered. It is less than all, for some wait longer than until their next message is due. It was
 /// less than half when greedy clients could keep others out.
 const ANSWERED: f64 = 0.8;
-/// How often a message may be refused with HTTP 503, in the mean. It was more than once when whoever held nothing found no
-/// room beyond the bound.
+/// How many HTTP 503 there may be to one message that is answered, over HTTP or MQTT. It was three quarters and more when whoever
+/// held nothing found no room beyond the bound.
 const REFUSED: f64 = 0.5;
 /// How long both are measured. What a modest client waits for its answer, some seconds, must not weigh at either end.
 const BESIDE: Duration = Duration::from_secs(30);

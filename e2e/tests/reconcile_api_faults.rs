@@ -232,7 +232,7 @@ fn a_child_that_changes_while_it_is_written_is_written_again_at_once() {
     api.apply(&stage.specs[1]);
     until("two patches are refused", SOON, || (stage.front.met() == 2).then_some(()));
     stage.wait_calm(1);
-    // The API server itself warns of a Service whose address its repair loop meets in the making.
+    // We warn of pipelines only; others may warn of a Service.
     let ours = "type=Warning,involvedObject.kind=IngestPipeline";
     let warnings = ["get", "events", "-A", "--field-selector", ours, "-o", "name"];
     assert_eq!(api.kubectl(&warnings).expect_ok(), "");

@@ -45,7 +45,7 @@ struct Persisted {
 }
 
 impl Window {
-    /// For messages that are given up after `ack_timeout`; never more than `most_bytes`.
+    /// For messages that are given up after `ack_timeout`; the bound is never more than `most_bytes`.
     pub(super) fn new(ack_timeout: Duration, most_bytes: u64) -> Self {
         Self {
             target: ack_timeout / 2,
