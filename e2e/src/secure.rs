@@ -56,6 +56,13 @@ impl Identity {
         Self(Arc::new(config))
     }
 
+    /// The same, and what is to be spoken over TLS (ALPN, RFC 7301). Sessions are shared.
+    pub(crate) fn speaking(&self, protocol: &[u8]) -> Self {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Self(Arc::new(config))
+    }
+
     /// Shakes hands on a connection of a task.
     pub(crate) async fn shake_hands(
         &self,
@@ -63,6 +70,11 @@ impl Identity {
     ) -> io::Result<TlsStream<tokio::net::TcpStream>> {
         TlsConnector::from(Arc::clone(&self.0)).connect(server_name(), connection).await
     }
+}
+
+/// Whether an error breaks TLS, and not only the connection: a certificate that is none, a record that nobody can read.
+pub(crate) fn breaks_tls(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 /// A certificate in PEM, as a server shows it.

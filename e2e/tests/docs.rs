@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use penstock_e2e::{Kafka, Pipeline, Sidecar, operator, sidecar};
 use penstock_operator::reason::Reason;
 use penstock_operator::status::condition;
-use penstock_operator::telemetry::calls::{Answer, Call};
+use penstock_operator::telemetry::calls::Answer;
 use penstock_operator::telemetry::metrics::Metrics;
 
 fn root() -> PathBuf {
@@ -114,7 +114,7 @@ fn the_metrics_page_names_what_a_sidecar_serves_and_nothing_else() {
 fn the_metrics_page_names_what_an_operator_serves_and_nothing_else() {
     let metrics = Metrics::default();
     // Those without a call are not served.
-    metrics.api_call(Call { verb: "get", resource: "secrets" }, Answer::None);
+    metrics.api_call("get", "secrets", Answer::None.label());
     metrics.kafka_call("describe_topics", None);
     assert_eq!(documented("The operator"), served(&metrics.encode().unwrap()));
 }

@@ -129,9 +129,7 @@ impl Applier<'_> {
             applied.unconfirmed |= live.as_ref().is_some_and(|live| live.unconfirmed);
             let is_deployment = child.kind == ChildKind::Deployment;
             let object = match live {
-                Some(live) if is_deployment && hold && self.controls(&live.object) => {
-                    live.object.as_ref().clone()
-                }
+                Some(live) if is_deployment && hold && self.controls(&live.object) => live.object,
                 Some(live) => self.update(child, &live.object).await?,
                 None => self.create(child).await?,
             };

@@ -181,7 +181,9 @@ async fn one(stored: Arc<Stored>, shared: Arc<Shared>) -> Result<Action, Reconci
     };
     let _in_flight = context.metrics.reconcile_begins();
     let started = Instant::now();
-    let result = tokio::time::timeout(PATIENCE, reconcile(context, scope, &stored)).await;
+    // Made at its turn: while it waits, thousands with it, it takes no room.
+    let work = Box::pin(reconcile(context, scope, &stored));
+    let result = tokio::time::timeout(PATIENCE, work).await;
     let took = started.elapsed();
     match result {
         Ok(Ok((again, how))) => {

@@ -15,7 +15,7 @@ pub fn endpoints(
     spec: &IngestPipelineSpec,
     namespace: &str,
     pipeline: &str,
-    live: impl Fn(&str) -> Option<std::sync::Arc<DynamicObject>>,
+    live: impl Fn(&str) -> Option<DynamicObject>,
 ) -> Vec<EndpointStatus> {
     let of = |endpoint: &EndpointSpec| {
         let exposure = endpoint.exposure.as_ref().and_then(|exposure| exposure.type_);

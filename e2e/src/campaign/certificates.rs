@@ -4,9 +4,11 @@ use crate::Sidecar;
 use crate::pki::Authority;
 use crate::secure::{Identity, SecureClient};
 
-/// The endpoint that speaks TLS.
-pub const ENDPOINT: &str = "mqtts";
-/// The Secret that it names.
+/// The endpoint that speaks MQTT over TLS.
+pub const MQTTS: &str = "mqtts";
+/// The endpoint that speaks HTTP over TLS.
+pub const HTTPS: &str = "https";
+/// The Secret that they name.
 pub const SECRET: &str = "edge-tls";
 /// In the authority's folder.
 const NAME: &str = "edge";
@@ -49,9 +51,11 @@ impl Certificates {
 
     /// Whether an edge shows this certificate to who comes now.
     pub fn is_shown(&self, pair: &Pair, edge: &Sidecar) -> bool {
-        // As somebody new: who takes up an earlier session is shown nothing.
-        let client = SecureClient::open(edge.listener(ENDPOINT), &self.identity());
-        client.is_ok_and(|client| client.server_certificate() == pair.der())
+        [MQTTS, HTTPS].into_iter().all(|endpoint| {
+            // As somebody new: who takes up an earlier session is shown nothing.
+            let client = SecureClient::open(edge.listener(endpoint), &self.identity());
+            client.is_ok_and(|client| client.server_certificate() == pair.der())
+        })
     }
 }
 

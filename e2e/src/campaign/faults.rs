@@ -1,11 +1,9 @@
-//! The kinds of faults: what each touches, excuses, and lasts.
+//! The kinds of faults: what each touches and excuses, and how long it lasts.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::breakage::{self, Heal};
-use super::site::Site;
 use crate::dice::Dice;
 
 /// A kind of fault.
@@ -104,13 +102,6 @@ pub enum Place {
     Redis,
     /// The roads to the edges, and who comes on them.
     Road,
-}
-
-/// A fault that is there.
-pub struct Fault {
-    /// Its kind.
-    pub kind: Kind,
-    heal: Heal,
 }
 
 impl Kind {
@@ -231,23 +222,5 @@ impl Kind {
             _ => (1_000, 5_000),
         };
         Duration::from_millis(least) + dice.part_of(Duration::from_millis(most - least))
-    }
-
-    /// Breaks it.
-    pub fn inject(self, site: &mut Site, dice: &mut Dice) -> Fault {
-        Fault { kind: self, heal: breakage::inject(self, site, dice) }
-    }
-}
-
-impl Fault {
-    /// Mends it, and waits until the part that was broken serves again. Says how often it was seen to hit something.
-    pub fn heal(self, site: &mut Site) -> u64 {
-        let hits = (self.heal)(site);
-        match self.kind.place() {
-            Place::Kafka => site.kafka.wait_in_sync(&site.topic),
-            Place::Redis => drop(site.redis.primary()),
-            Place::Edge | Place::Road => {}
-        }
-        hits
     }
 }

@@ -13,6 +13,7 @@ mod watch;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use self::breakage::Fault;
 use self::faults::{Kind, Place};
 use self::report::{Effect, Report, Violation};
 use self::site::Site;
@@ -195,7 +196,8 @@ fn break_and_mend(
     let counted = [loads.closes(), loads.unreachable(), loads.transient()];
     loads.take_longest();
     report.now.clone_from(&kinds);
-    let mut faults: Vec<_> = kinds.iter().map(|kind| (kind.lasts(dice), kind.inject(site, dice))).collect();
+    let mut faults: Vec<_> =
+        kinds.iter().map(|kind| (kind.lasts(dice), Fault::inject(*kind, site, dice))).collect();
     let lasts = faults.iter().map(|(lasts, _)| *lasts).max().unwrap_or_default();
     let _ = within(lasts, || None::<()>);
     // An edge that starts again waits for what else is broken.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::certificates::{self, Certificates, Pair};
+use super::certificates::{Certificates, HTTPS, MQTTS, Pair, SECRET};
 use crate::kafka::{Record, TopicSpec};
 use crate::load::wire::Version;
 use crate::load::{Load, Loads, Plan};
@@ -28,7 +28,7 @@ const SESSION_EXPIRY_SECONDS: u32 = 3_600;
 /// The disk of a broker, which is in memory: for what some rounds write until their topics are gone.
 const DISK_BYTES: u64 = 3 << 30;
 /// How many loads share the rate.
-const LOADS: u32 = 10;
+const LOADS: u32 = 12;
 /// Where strangers publish.
 const STRANGERS: &str = "strangers";
 /// What a producer waits for, in turn: what a new configuration changes.
@@ -46,6 +46,8 @@ pub struct Site {
     pub mqtts: Balancer,
     /// The road of HTTP clients.
     pub http: Balancer,
+    /// The road of HTTP clients over TLS.
+    pub https: Balancer,
     /// The roads of the edges to each broker.
     pub to_brokers: Vec<Arc<Balancer>>,
     /// The roads of the edges to each server of Redis.
@@ -86,6 +88,7 @@ impl Site {
             mqtt: Balancer::start(),
             mqtts: Balancer::start(),
             http: Balancer::start(),
+            https: Balancer::start(),
             to_brokers,
             to_redis,
             certificates: Certificates::fresh(),
@@ -109,9 +112,11 @@ impl Site {
         self.create_topic();
         self.pipelines = (0..EDGES).map(|_| self.pipeline()).collect();
         self.edges = (0..EDGES).map(|index| self.edge(index)).collect();
+        let listeners = |name: &str| self.edges.iter().map(|edge| edge.listener(name)).collect();
         self.mqtt.serve(self.edges.iter().map(Sidecar::mqtt).collect());
-        self.mqtts.serve(self.edges.iter().map(|edge| edge.listener(certificates::ENDPOINT)).collect());
+        self.mqtts.serve(listeners(MQTTS));
         self.http.serve(self.edges.iter().map(Sidecar::http).collect());
+        self.https.serve(listeners(HTTPS));
     }
 
     /// Makes the topic of the round.
@@ -135,15 +140,28 @@ impl Site {
             .push(
                 "/spec/endpoints",
                 json!({
-                    "name": certificates::ENDPOINT,
+                    "name": MQTTS,
                     "port": ports::free(),
                     "mqtt": {"maximumQoS": "ExactlyOnce", "sessionExpirySeconds": SESSION_EXPIRY_SECONDS},
-                    "tls": {"certificateSecret": {"name": certificates::SECRET}},
+                    "tls": {"certificateSecret": {"name": SECRET}},
+                }),
+            )
+            .push(
+                "/spec/endpoints",
+                json!({
+                    "name": HTTPS,
+                    "port": ports::free(),
+                    "http": {},
+                    "tls": {"certificateSecret": {"name": SECRET}},
                 }),
             )
             .push(
                 "/spec/routes/0/from",
-                json!({"endpoint": certificates::ENDPOINT, "topicFilter": "v1/{project}/{device}/telemetry"}),
+                json!({"endpoint": MQTTS, "topicFilter": "v1/{project}/{device}/telemetry"}),
+            )
+            .push(
+                "/spec/routes/0/from",
+                json!({"endpoint": HTTPS, "path": "/v1/{project}/{device}/telemetry"}),
             )
             .push("/spec/topics", json!({"name": STRANGERS, "topicName": STRANGERS}))
             .push(
@@ -163,7 +181,7 @@ impl Site {
     fn edge(&self, index: usize) -> Sidecar {
         self.set_clock(index, 0);
         Sidecar::run(&self.pipelines[index])
-            .secret(certificates::SECRET, &self.certificates.current().files())
+            .secret(SECRET, &self.certificates.current().files())
             .environment("LD_PRELOAD", faketime().display())
             .environment("FAKETIME_TIMESTAMP_FILE", self.clock(index).display())
             .environment("FAKETIME_CACHE_DURATION", 1)
@@ -185,7 +203,7 @@ impl Site {
 
     /// Has every edge find this certificate and key where it looks for them.
     pub fn mount(&self, pair: &Pair) {
-        self.edges.iter().for_each(|edge| edge.change_secret(certificates::SECRET, &pair.files()));
+        self.edges.iter().for_each(|edge| edge.change_secret(SECRET, &pair.files()));
     }
 
     /// How many edges show this certificate to who comes now.
@@ -202,14 +220,14 @@ impl Site {
         }
     }
 
-    /// Clients of both MQTT versions at QoS 1 and 2, with clean and with kept sessions, plain and over TLS, and of both
-    /// HTTP versions, with several keys and payload sizes: with [`Site::unanswered_load`] `per_second` messages in all.
+    /// Clients of both MQTT versions at QoS 1 and 2, with clean and with kept sessions, and of both HTTP
+    /// versions, plain and over TLS, with several keys and payload sizes: with [`Site::unanswered_load`] `per_second` messages in all.
     pub fn loads(&self, per_second: u32) -> Loads {
         let mqtt = |version| Plan::mqtt(self.mqtt.address(), version).through(&self.mqtt);
         let identity = self.certificates.identity();
         let mqtts =
             |version| Plan::mqtt(self.mqtts.address(), version).through(&self.mqtts).secure(&identity);
-        let http = self.http.address();
+        let (http, https) = (self.http.address(), self.https.address());
         let plans = [
             mqtt(Version::V311).project("clean-3").payload_bytes(100),
             mqtt(Version::V5).project("clean-5").payload_bytes(1_024),
@@ -220,6 +238,8 @@ impl Site {
             mqtts(Version::V5).qos(2).project("secure-5").payload_bytes(200),
             Plan::http(http).through(&self.http).project("http-1").payload_bytes(100),
             Plan::http2(http).through(&self.http).project("http-2").payload_bytes(4_096),
+            Plan::http(https).through(&self.https).secure(&identity).project("https-1").payload_bytes(300),
+            Plan::http2(https).through(&self.https).secure(&identity).project("https-2").payload_bytes(2_000),
         ];
         let rate = per_second / LOADS;
         let longest = ACK_TIMEOUT + GRACE;
@@ -234,7 +254,7 @@ impl Site {
 
     /// All ways to the edges.
     pub fn roads(&self) -> Vec<&Balancer> {
-        vec![&self.mqtt, &self.mqtts, &self.http]
+        vec![&self.mqtt, &self.mqtts, &self.http, &self.https]
     }
 
     /// The ways of the edges to brokers.

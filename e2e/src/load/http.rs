@@ -1,5 +1,7 @@
 //! An HTTP client: one request at a time, repeated until its answer is final.
 
+use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -11,11 +13,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::{Plan, Protocol, Script, Signals, pace};
 use crate::checker::{Close, History, Outcome, Receipt};
+use crate::secure;
 
 /// Longer than any ack timeout that tests set.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,10 +59,13 @@ struct Client<'a> {
 impl Client<'_> {
     async fn attempt(&mut self, index: usize) {
         if self.connection.is_none() {
-            let connected = timeout(PATIENCE, connect(self.plan)).await.ok().flatten();
-            (self.connection, self.from) = connected.unzip();
-            if self.connection.is_some() {
-                self.script.connected(None);
+            match timeout(PATIENCE, connect(self.plan)).await {
+                Ok(Ok((connection, from))) => {
+                    (self.connection, self.from) = (Some(connection), Some(from));
+                    self.script.connected(None);
+                }
+                Ok(Err(error)) => self.doubt(&error),
+                Err(_) => {}
             }
         }
         let path = format!("/{}", self.script.topic(index));
@@ -87,11 +94,22 @@ impl Client<'_> {
         self.note_pod();
         match answer {
             Ok(Ok(response)) => self.answered(index, sent, response).await,
-            Ok(Err(_)) => self.closed(1),
+            Ok(Err(error)) => {
+                if let Some(error) = error.source().and_then(<dyn Error>::downcast_ref::<io::Error>) {
+                    self.doubt(error);
+                }
+                self.closed(1);
+            }
             Err(_) => {
                 self.script.irregular(format_args!("no answer to {path} within {PATIENCE:?}"));
                 self.closed(1);
             }
+        }
+    }
+
+    fn doubt(&mut self, error: &io::Error) {
+        if secure::breaks_tls(error) {
+            self.script.irregular(format_args!("TLS: {error}"));
         }
     }
 
@@ -139,19 +157,34 @@ impl Client<'_> {
 }
 
 /// A connection, and its address.
-async fn connect(plan: &Plan) -> Option<(Connection, SocketAddr)> {
-    let stream = TcpStream::connect(plan.server).await.ok()?;
-    stream.set_nodelay(true).ok()?;
-    let from = stream.local_addr().ok()?;
+async fn connect(plan: &Plan) -> io::Result<(Connection, SocketAddr)> {
+    let stream = TcpStream::connect(plan.server).await?;
+    stream.set_nodelay(true)?;
+    let from = stream.local_addr()?;
+    let connection = match &plan.secure {
+        None => greet(plan, stream).await,
+        Some(identity) => {
+            let protocol: &[u8] = if plan.protocol == Protocol::Http2 { b"h2" } else { b"http/1.1" };
+            greet(plan, identity.speaking(protocol).shake_hands(stream).await?).await
+        }
+    };
+    Ok((connection.map_err(io::Error::other)?, from))
+}
+
+/// HTTP on a stream.
+async fn greet(
+    plan: &Plan,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> hyper::Result<Connection> {
     let stream = TokioIo::new(stream);
     if plan.protocol == Protocol::Http2 {
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.ok()?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
         tokio::spawn(connection);
-        Some((Connection::Two(sender), from))
+        Ok(Connection::Two(sender))
     } else {
-        let (sender, connection) = http1::handshake(stream).await.ok()?;
+        let (sender, connection) = http1::handshake(stream).await?;
         tokio::spawn(connection);
-        Some((Connection::One(sender), from))
+        Ok(Connection::One(sender))
     }
 }
 

@@ -175,7 +175,7 @@ impl Plan {
         self
     }
 
-    /// MQTT: over TLS, with what these clients trust and show.
+    /// Over TLS, with what these clients trust and show.
     #[must_use]
     pub fn secure(mut self, identity: &Identity) -> Self {
         self.secure = Some(identity.clone());

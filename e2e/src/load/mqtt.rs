@@ -1,6 +1,6 @@
 //! An MQTT client: pipelined QoS 1 or 2, and after a reconnect everything that is not finished again in order.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use super::in_flight::{InFlight, Stage};
 use super::wire::{self, Connect, Packet, Properties, Publish, Version};
 use super::{Plan, Script, Session, Signals, WILL, pace};
 use crate::checker::{Close, History, Outcome, Receipt};
+use crate::secure;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(50);
@@ -107,9 +108,8 @@ impl Client<'_> {
         Some(())
     }
 
-    /// What breaks TLS, and not only the connection, is told: a certificate that is none, a record that nobody can read.
     fn doubt(&mut self, error: &io::Error) {
-        if error.kind() == ErrorKind::InvalidData {
+        if secure::breaks_tls(error) {
             self.irregular(format!("TLS: {error}"));
         }
     }

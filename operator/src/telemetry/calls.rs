@@ -184,7 +184,8 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.metrics.api_call(self.call, self.answer);
+        let Call { verb, resource } = self.call;
+        self.metrics.api_call(verb, resource, self.answer.label());
     }
 }
 

@@ -11,9 +11,11 @@ use tokio::time::Instant;
 use super::access::{Access, Key};
 use super::allowed::AllowedServers;
 use super::connection::Connection;
-use super::decide::{Decision, Failures, Step, Wanted, decide, names};
+use super::decide::{Decision, decide};
 use super::error::{KafkaError, Trouble};
 use super::seen::Seen;
+use super::step::{Failures, Step};
+use super::wanted::{Wanted, names};
 
 /// A client that nobody has used for so long is closed.
 const IDLE: Duration = Duration::from_secs(600);

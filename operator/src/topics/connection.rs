@@ -13,9 +13,9 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 
 use super::access::Access;
-use super::decide::{Failures, Step};
 use super::error::{KafkaError, Request, Trouble};
 use super::seen::{Seen, SeenTopic, TopicFacts};
+use super::step::{Failures, Step};
 
 /// How long the brokers may take for all that one call asks.
 pub(super) const CALL: Duration = Duration::from_secs(10);

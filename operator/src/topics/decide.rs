@@ -1,61 +1,14 @@
 //! From what is declared and what is there to the steps between them. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use penstock_crds::pipeline::{TopicSpec, TopicStatus};
 
 use super::durable;
-use super::error::KafkaError;
 use super::judge::{Outcome, judge};
 use super::seen::Seen;
+use super::step::{Failures, Step};
+use super::wanted::Wanted;
 use crate::finding::Finding;
 use crate::reason::{Reason, Remedy};
-
-/// What a pipeline wants of its topics.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
-    /// `spec.topics`.
-    pub topics: &'a [TopicSpec],
-    /// `status.topics` as stored.
-    pub recorded: &'a [TopicStatus],
-    /// The annotation `penstock.dev/adopt: "true"`: managed topics that exist are taken over.
-    pub adopt: bool,
-    /// Names in Kafka of topics that another pipeline owns; see [`super::Claims::lost`].
-    pub lost: &'a BTreeSet<String>,
-}
-
-/// Steps that failed, by the topic's name in Kafka.
-pub type Failures = BTreeMap<String, KafkaError>;
-
-/// A change of one topic. None takes anything away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Create it.
-    Create {
-        /// Name in Kafka.
-        topic: String,
-        /// Absent: as the brokers choose.
-        partitions: Option<i32>,
-        /// Absent: as the brokers choose.
-        replication_factor: Option<i32>,
-        /// Settings, `min.insync.replicas` among them.
-        configs: BTreeMap<String, String>,
-    },
-    /// Raise its number of partitions.
-    Grow {
-        /// Name in Kafka.
-        topic: String,
-        /// To so many.
-        partitions: i32,
-    },
-    /// Set these settings and leave the others.
-    Configure {
-        /// Name in Kafka.
-        topic: String,
-        /// The settings that differ.
-        configs: BTreeMap<String, String>,
-    },
-}
 
 /// What is to be done and what is to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,16 +24,6 @@ pub struct Decision {
     pub ready: Finding,
     /// For `Durable`.
     pub durable: Finding,
-}
-
-/// The names in Kafka that must be looked at to decide: those of the spec, and those that a renamed topic had.
-#[must_use]
-pub fn names(wanted: &Wanted<'_>) -> BTreeSet<String> {
-    let before = wanted.topics.iter().filter_map(|topic| {
-        let record = wanted.recorded.iter().find(|record| record.name == topic.name)?;
-        record.topic_name.as_deref().filter(|_| record.managed == Some(true))
-    });
-    wanted.topics.iter().map(TopicSpec::kafka_name).chain(before).map(str::to_owned).collect()
 }
 
 /// Judges each topic by itself, so that one that fails keeps no other from being handled. `failures` are of the steps that

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use penstock_crds::pipeline::{Management, PartitionGrowth, TopicSpec, TopicState, TopicStatus};
 use penstock_crds::problem::{below, element};
 
-use super::decide::{Failures, Step, Wanted};
 use super::error::KafkaError;
 use super::seen::{MIN_IN_SYNC_REPLICAS, Seen, SeenTopic, TopicFacts, same_value};
+use super::step::{Failures, Step};
+use super::wanted::Wanted;
 use crate::reason::Reason;
 
 /// What is to become of a topic, and what to tell.

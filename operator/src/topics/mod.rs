@@ -14,11 +14,15 @@ mod durable;
 mod error;
 mod judge;
 mod seen;
+mod step;
+mod wanted;
 
 pub use access::{Access, Key, Reference};
 pub use allowed::{AllowedServers, InvalidPattern, ServerPattern};
 pub use claims::{Claims, Contender, winner};
 pub use clusters::Clusters;
-pub use decide::{Decision, Failures, Step, Wanted, decide, names};
+pub use decide::{Decision, decide};
 pub use error::{KafkaError, Trouble};
 pub use seen::{Configs, Seen, SeenTopic, TopicFacts};
+pub use step::{Failures, Step};
+pub use wanted::{Wanted, names};

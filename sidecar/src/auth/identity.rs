@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use penstock_crds::identity::Proved;
 
-use super::jwt::Key;
+use super::jwt::key::Key;
 use super::tokens::Token;
 use super::users::User;
 

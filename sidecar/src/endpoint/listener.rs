@@ -138,9 +138,3 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
-
-/// The peer's address as `{source}` shows it: without port, IPv4 as IPv4 also on a socket for both families.
-#[must_use]
-pub fn source_of(peer: SocketAddr) -> String {
-    peer.ip().to_canonical().to_string()
-}

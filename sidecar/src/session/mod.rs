@@ -3,6 +3,7 @@
 mod error;
 pub mod handshake;
 pub mod memory;
+mod pod;
 pub mod record;
 pub mod redis;
 pub mod store;

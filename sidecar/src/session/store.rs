@@ -1,72 +1,23 @@
-//! Where the sessions of a pipeline are kept, and what is said between a store and its pod.
+//! Where the sessions of a pipeline are kept.
 //!
 //! Whatever keeps them does with a session what [`record`](super::record) says.
 
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use penstock_crds::edge::{EdgeConfig, SessionsConfig};
 
 pub use super::error::{Away, StoreError};
 use super::memory::MemoryStore;
+pub use super::pod::{Notice, Notified, Pod, Publisher, Traffic};
 use super::record::{Fence, Leave, Reclaim, TakeOver, Taken, Write};
 use super::redis::{self, LinkError, RedisStore};
 pub use super::will::{Departure, Due, Farewell, KeptWill};
 
 /// What sessions may take of a pod's memory: some 50,000 without Wills and handshakes.
 const MEMORY_BYTES: u64 = 32 << 20;
-
-/// What a pod is told of the sessions that it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// Another pod took the session over: the client here is to be closed (0x8E).
-    Taken {
-        /// Whose session.
-        client_id: Box<str>,
-        /// The new owner's fence, as far as it is known. An owner with a higher count is not meant.
-        count: u64,
-        /// The new connection began with Clean Start.
-        clean: bool,
-    },
-    /// The store has no such session any more: it is to be reclaimed.
-    Forgot {
-        /// Whose session.
-        client_id: Box<str>,
-        /// The owner's count until now.
-        count: u64,
-    },
-}
-
-/// Is told notices, on any thread; must not block.
-pub type Notified = Arc<dyn Fn(Notice) + Send + Sync>;
-/// Publishes a Will that is due. True once it is persisted, or refused for good; after false it is due again later.
-pub type Publisher = Arc<dyn Fn(Due) -> BoxFuture<'static, bool> + Send + Sync>;
-
-/// Who is told and asked by a store.
-#[derive(Clone)]
-pub struct Pod {
-    /// Its name: no other process of the pipeline has it, and none had it.
-    pub name: Box<str>,
-    /// Is told of sessions that the pod has lost.
-    pub notified: Notified,
-    /// Publishes Wills.
-    pub publisher: Publisher,
-}
-
-/// What went to a store's server so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traffic {
-    /// Commands of sessions.
-    pub commands: usize,
-    /// Round trips in which they went.
-    pub round_trips: usize,
-    /// Whether every shard has a connection now.
-    pub connected: bool,
-}
 
 /// The sessions of a pipeline. What runs for them ends when it is dropped.
 pub enum SessionStore {

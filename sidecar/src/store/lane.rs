@@ -7,6 +7,8 @@
 //! A lane with a transient outcome in it takes no further message until its connection has taken every outcome off:
 //! what came after the failed message must not be stored before it is sent again (contract, rule 3).
 
+mod back;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
-use super::kafka::Return;
+pub use self::back::Return;
 use super::{Outcome, Receipt, TransientCause};
 use crate::budget::EndpointBudget;
 use crate::ledger::{Account, Entry};

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use penstock_sidecar::budget::{EndpointBudget, PodBudget};
 use penstock_sidecar::dev::{Broker, DevError};
 use penstock_sidecar::ledger::EndpointLedger;
-use penstock_sidecar::store::kafka::{KafkaStore, Return, SubmitError};
+use penstock_sidecar::store::kafka::{KafkaStore, SubmitError};
+use penstock_sidecar::store::lane::Return;
 use penstock_sidecar::store::{Headers, MessageId, Outcome, Record};
 
 use crate::clients::PATIENCE;

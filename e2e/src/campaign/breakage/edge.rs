@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use super::{Heal, mend, strangers};
+use super::heal::{Heal, mend};
+use super::strangers;
 use crate::Sidecar;
-use crate::campaign::certificates::{ENDPOINT, Pair};
+use crate::campaign::certificates::{HTTPS, MQTTS, Pair};
 use crate::campaign::faults::Kind;
 use crate::campaign::site::{EDGES, Site};
 use crate::dice::Dice;
@@ -90,9 +91,12 @@ pub(super) fn inject(kind: Kind, site: &mut Site, index: usize, dice: &mut Dice)
             let before = site.certificates.renew();
             site.mount(&site.certificates.current().with_key_of(&before));
             Box::new(move |site| {
-                let current = format!("penstock_endpoint_certificate_current{{endpoint=\"{ENDPOINT}\"}}");
+                let current = [MQTTS, HTTPS].map(|endpoint| {
+                    format!("penstock_endpoint_certificate_current{{endpoint=\"{endpoint}\"}}")
+                });
                 until("every edge says that its certificate and key do not fit", SOON, || {
-                    site.edges.iter().all(|edge| edge.metric(&current) == 0.0).then_some(())
+                    let all = |edge: &Sidecar| current.iter().all(|current| edge.metric(current) == 0.0);
+                    site.edges.iter().all(all).then_some(())
                 });
                 let kept = shown_by_all(site, &before);
                 site.mount(site.certificates.current());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Heal, mend, on_the_road, reset};
+use super::heal::{Heal, mend, on_the_road, reset};
 use crate::balancer::Road;
 use crate::campaign::faults::Kind;
 use crate::campaign::site::{BROKERS, PARTITIONS, Site};

@@ -1,58 +1,44 @@
 //! How each kind of fault is made, and mended.
 
 mod edge;
+mod heal;
 mod kafka;
 mod redis;
 mod road;
 mod strangers;
 
-use std::time::Duration;
-
+use self::heal::Heal;
 use super::faults::{Kind, Place};
 use super::site::{EDGES, Site};
-use crate::Balancer;
-use crate::balancer::Road;
 use crate::dice::Dice;
-use crate::until::within;
 
-/// For how long everything passes in pieces before connections end.
-const IN_PIECES: Duration = Duration::from_millis(300);
+/// A fault that is there.
+pub(super) struct Fault {
+    /// Its kind.
+    pub(super) kind: Kind,
+    heal: Heal,
+}
 
-/// Mends a fault. Says how often it was seen to hit something, where no client of the load can tell.
-pub(super) type Heal = Box<dyn FnOnce(&mut Site) -> u64 + Send>;
-
-/// Breaks something.
-pub(super) fn inject(kind: Kind, site: &mut Site, dice: &mut Dice) -> Heal {
-    match kind.place() {
-        Place::Edge => edge::inject(kind, site, dice.below(EDGES), dice),
-        Place::Kafka => kafka::inject(kind, site, dice),
-        Place::Road => road::inject(kind, site, dice),
-        Place::Redis => redis::inject(kind, site),
+impl Fault {
+    /// Breaks something.
+    pub(super) fn inject(kind: Kind, site: &mut Site, dice: &mut Dice) -> Self {
+        let heal = match kind.place() {
+            Place::Edge => edge::inject(kind, site, dice.below(EDGES), dice),
+            Place::Kafka => kafka::inject(kind, site, dice),
+            Place::Road => road::inject(kind, site, dice),
+            Place::Redis => redis::inject(kind, site),
+        };
+        Self { kind, heal }
     }
-}
 
-fn mend(mend: impl FnOnce(&mut Site) + Send + 'static) -> Heal {
-    Box::new(move |site| {
-        mend(site);
-        0
-    })
-}
-
-/// Makes roads of a site so until they are mended.
-fn on_the_road(
-    site: &Site,
-    roads: impl Fn(&Site) -> Vec<&Balancer> + Send + 'static,
-    change: impl Fn(&mut Road),
-) -> Heal {
-    roads(site).into_iter().for_each(|road| road.change(&change));
-    mend(move |site| roads(site).into_iter().for_each(Balancer::clear))
-}
-
-/// Has connections on these roads end in the middle of a message: until then everything passes in small pieces. A hit is
-/// a connection that ended.
-fn reset(site: &Site, roads: fn(&Site) -> Vec<&Balancer>) -> Heal {
-    let heal = on_the_road(site, roads, |road| road.piece_bytes = Some(7));
-    let _ = within(IN_PIECES, || None::<()>);
-    let ended: usize = roads(site).into_iter().map(Balancer::reset_all).sum();
-    Box::new(move |site| heal(site) + ended as u64)
+    /// Mends it, and waits until the part that was broken serves again. Says how often it was seen to hit something.
+    pub(super) fn heal(self, site: &mut Site) -> u64 {
+        let hits = (self.heal)(site);
+        match self.kind.place() {
+            Place::Kafka => site.kafka.wait_in_sync(&site.topic),
+            Place::Redis => drop(site.redis.primary()),
+            Place::Edge | Place::Road => {}
+        }
+        hits
+    }
 }

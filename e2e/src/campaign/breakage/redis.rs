@@ -1,6 +1,6 @@
 //! Faults of Redis, and of the roads to it.
 
-use super::{Heal, mend, on_the_road};
+use super::heal::{Heal, mend, on_the_road};
 use crate::balancer::Road;
 use crate::campaign::faults::Kind;
 use crate::campaign::site::Site;

@@ -1,6 +1,7 @@
 //! Faults on the roads from clients to edges.
 
-use super::{Heal, on_the_road, reset, strangers};
+use super::heal::{Heal, on_the_road, reset};
+use super::strangers;
 use crate::balancer::Road;
 use crate::campaign::faults::Kind;
 use crate::campaign::site::{EDGES, Site};

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use super::Heal;
+use super::heal::Heal;
 use crate::Sidecar;
 use crate::dice::Dice;
 use crate::load::wire::{Connect, Publish, Version};

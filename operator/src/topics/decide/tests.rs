@@ -1,10 +1,13 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use penstock_crds::pipeline::TopicState;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::finding::Truth;
-use crate::topics::{SeenTopic, TopicFacts};
+use crate::topics::error::KafkaError;
+use crate::topics::{SeenTopic, TopicFacts, names};
 
 fn specs(topics: Value) -> Vec<TopicSpec> {
     serde_json::from_value(topics).unwrap()

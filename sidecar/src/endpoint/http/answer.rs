@@ -187,6 +187,11 @@ pub(super) fn refuse(
     response
 }
 
+/// What a client gets that speaks plain text to a port that speaks TLS.
+pub(in crate::endpoint) fn plain_text_answer() -> Vec<u8> {
+    last_words(Problem::TlsRequired, "this port speaks TLS, and the request came in plain text")
+}
+
 /// A negative answer as HTTP/1.1 text that ends the connection, for where there is no request to answer.
 pub(super) fn last_words(problem: Problem, detail: &str) -> Vec<u8> {
     let row = problem.row();

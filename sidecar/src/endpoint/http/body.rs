@@ -10,8 +10,9 @@ use http::HeaderMap;
 use http::header::EXPECT;
 use hyper::body::{Body, Frame, Incoming};
 
-use super::exchange::{Stop, Visit};
 use super::problem::Problem;
+use super::stop::Stop;
+use super::visit::Visit;
 use crate::budget::Reservation;
 use crate::endpoint::time_for;
 

@@ -15,101 +15,17 @@ use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use hyper::body::{Body, Incoming};
 
-use super::answer::{self, Answer, Due, ReceiptText};
+use super::answer::{self, Answer, ReceiptText};
 use super::fields::{self, Fields};
 use super::peer::Peer;
 use super::problem::Problem;
-use super::seat::Seat;
-use super::{HttpEndpoint, MAX_HEAD_BYTES, body, path};
-use crate::auth::{CertificateNames, Credentials, Denied, Identity, Proof};
+use super::stop::Stop;
+use super::visit::Visit;
+use super::{MAX_HEAD_BYTES, body, path};
+use crate::auth::{CertificateNames, Credentials, Denied, Proof};
 use crate::intake::router::Sender;
 use crate::intake::{Arrival, Refusal};
-use crate::ledger::{Ending, Entry};
 use crate::store::{Outcome, TransientCause};
-
-/// Why a request ends without a receipt.
-#[derive(Debug)]
-pub(super) struct Stop {
-    problem: Problem,
-    detail: Cow<'static, str>,
-    close: bool,
-    counts: bool,
-    challenge: Option<&'static str>,
-}
-
-impl Stop {
-    pub(super) fn new(problem: Problem, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { problem, detail: detail.into(), close: false, counts: true, challenge: None }
-    }
-
-    pub(super) fn exhausted() -> Self {
-        TransientCause::BudgetExhausted.into()
-    }
-
-    /// The connection cannot be used after this.
-    pub(super) fn and_close(self) -> Self {
-        Self { close: true, ..self }
-    }
-
-    /// There was no message.
-    pub(super) fn uncounted(self) -> Self {
-        Self { counts: false, ..self }
-    }
-}
-
-impl From<Denied> for Stop {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Missing => Self::new(Problem::NotAuthenticated, "this endpoint asks for credentials"),
-            // Who guesses needs a new connection for each guess.
-            Denied::Wrong => {
-                Self::new(Problem::NotAuthenticated, "the credentials are not accepted").and_close()
-            }
-            Denied::NotAllowed => Self::new(Problem::NotAllowed, "the credentials name nobody"),
-            Denied::Busy(_) => Self::new(Problem::CredentialsBusy, "try again later"),
-            Denied::Limited(_) => Self::new(Problem::TooManyFailures, "try again later").and_close(),
-        }
-    }
-}
-
-impl From<TransientCause> for Stop {
-    fn from(cause: TransientCause) -> Self {
-        Self::new(cause.into(), cause.detail())
-    }
-}
-
-impl From<path::Malformed> for Stop {
-    fn from(malformed: path::Malformed) -> Self {
-        Self::new(Problem::MalformedPath, malformed.0)
-    }
-}
-
-impl From<fields::MalformedId> for Stop {
-    fn from(malformed: fields::MalformedId) -> Self {
-        Self::new(Problem::MalformedId, malformed.0)
-    }
-}
-
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NoRoute => Self::new(Problem::NoRoute, "no route of this endpoint takes this path"),
-            Refusal::NotAllowed => {
-                Self::new(Problem::NotAllowed, "the route does not let this sender send to this path")
-            }
-            Refusal::UncleanCapture => {
-                let detail = "a captured segment of the path is empty or has '/', '+', '#' or U+0000";
-                Self::new(Problem::UncleanCapture, detail)
-            }
-            Refusal::Schema(problem) => Self::new(Problem::Schema, problem),
-            Refusal::TooLarge { limit_bytes } => Self::new(
-                Problem::TooLarge,
-                format!("the topic takes at most {limit_bytes} bytes, with key and headers"),
-            ),
-            Refusal::Transient(cause) => cause.into(),
-        }
-    }
-}
 
 /// Answers a request. It cannot fail: every end is an answer, or the connection's.
 pub(super) async fn answer(
@@ -140,19 +56,6 @@ pub(super) async fn answer(
     })
 }
 
-/// A request in progress. What it holds goes back when it ends, however that is.
-pub(super) struct Visit {
-    peer: Arc<Peer>,
-    /// Bytes of the connection's share.
-    held: u64,
-    seat: Option<Seat>,
-    body_read: bool,
-    /// Its message is received and has no end yet.
-    open: bool,
-    /// Who sends, where somebody asks.
-    identity: Option<Arc<Identity>>,
-}
-
 /// What is known of a message before its body is read.
 struct Look<'h> {
     fields: Fields<'h>,
@@ -173,19 +76,6 @@ impl Look<'_> {
 }
 
 impl Visit {
-    fn new(peer: Arc<Peer>) -> Self {
-        peer.activity().request_begins();
-        Self { peer, held: 0, seat: None, body_read: false, open: false, identity: None }
-    }
-
-    pub(super) fn endpoint(&self) -> &HttpEndpoint {
-        self.peer.endpoint()
-    }
-
-    pub(super) fn seat(&mut self) -> &mut Seat {
-        self.seat.get_or_insert_with(|| self.peer.sit())
-    }
-
     /// Lets the sender in. Nothing but its head has been looked at before.
     async fn enter(&mut self, head: &Parts) -> Result<(), Stop> {
         let endpoint = Arc::clone(self.peer.endpoint());
@@ -214,24 +104,6 @@ impl Visit {
                 Err(stop)
             }
         }
-    }
-
-    fn sender(&self) -> Sender<'_> {
-        Sender { client_id: "", source: self.peer.source(), identity: self.identity.as_deref() }
-    }
-
-    /// Takes `bytes` of what the connection may hold.
-    pub(super) fn hold(&mut self, bytes: u64) -> Result<(), Stop> {
-        if !self.peer.try_hold(bytes, self.held) {
-            return Err(Stop::exhausted());
-        }
-        self.held += bytes;
-        Ok(())
-    }
-
-    pub(super) fn too_large(&self) -> Stop {
-        let largest = self.endpoint().limits.max_message_bytes;
-        Stop::new(Problem::TooLarge, format!("this endpoint takes at most {largest} bytes in a message"))
     }
 
     /// The answer to a method that sends none.
@@ -348,58 +220,5 @@ impl Visit {
             ControlFlow::Break(())
         });
         outcome
-    }
-
-    /// The message is with the producer.
-    fn receive(&mut self) {
-        let mut entry = Entry::default();
-        entry.receive();
-        entry.occupy();
-        self.peer.account().book(&mut entry);
-        self.open = true;
-    }
-
-    /// The receipt is in hand; the message ends when its answer is written.
-    fn acknowledge(&mut self, arrived: Instant) -> Due {
-        self.open = false;
-        Due { peer: Arc::clone(&self.peer), ending: Ending::Acknowledged, arrived }
-    }
-
-    /// The message, if there was one, is refused.
-    fn refuse(&mut self, stop: &Stop) {
-        if !stop.counts {
-            return;
-        }
-        let mut entry = Entry::default();
-        if std::mem::take(&mut self.open) {
-            self.give_up();
-            entry.leave(1);
-        } else {
-            entry.receive();
-        }
-        entry.end(Ending::Refused, 1);
-        self.peer.account().book(&mut entry);
-    }
-
-    /// Waits no longer for a report; it will come late.
-    fn give_up(&self) {
-        if let Some(seat) = &self.seat {
-            seat.lane.give_up();
-        }
-    }
-}
-
-impl Drop for Visit {
-    /// hyper drops a request whose client left.
-    fn drop(&mut self) {
-        if self.open {
-            self.give_up();
-            self.peer.abandon(1);
-        }
-        if let Some(seat) = self.seat.take() {
-            self.peer.leave(seat);
-        }
-        self.peer.let_go(self.held);
-        self.peer.activity().request_ends();
     }
 }

@@ -9,7 +9,7 @@
 //! budget.
 
 mod activity;
-mod answer;
+pub(super) mod answer;
 mod body;
 mod connection;
 mod exchange;
@@ -18,8 +18,10 @@ mod path;
 mod peer;
 pub mod problem;
 mod seat;
+mod stop;
 mod stream;
 mod timer;
+mod visit;
 mod window;
 
 use std::io::{Read, Write};
@@ -105,11 +107,6 @@ impl HttpEndpoint {
         };
         listener::accept(listener, door, connections, budget, stop, serve, refuse).await;
     }
-}
-
-/// What a client gets that speaks plain text to a port that speaks TLS.
-pub(super) fn plain_text_answer() -> Vec<u8> {
-    answer::last_words(Problem::TlsRequired, "this port speaks TLS, and the request came in plain text")
 }
 
 /// Answers a client without a place, as far as that needs no waiting: a buffer of a new socket takes these few bytes.

@@ -9,15 +9,15 @@ use super::codec::{Acknowledgement, Encoder, Malformed, Reason, Version};
 use super::end::{By, End};
 use super::exactly_once::ExactlyOnce;
 use super::inbound::Flow;
-use super::kept;
 use super::outbound::Outbound;
+use super::resume;
 use super::will::Testator;
 use crate::ledger::Ending;
 use crate::planted::{self, Bug};
 use crate::session::handshake::{Ended, Released, Ticket};
 use crate::session::store::StoreError;
 use crate::store::Outcome;
-use crate::store::kafka::Return;
+use crate::store::lane::Return;
 
 /// What is said of a message.
 enum Reply {
@@ -177,7 +177,7 @@ impl Client {
             return Ok(());
         }
         let testator = Testator { client_id: session.client_id.clone(), source: self.source.as_str().into() };
-        let will = session.will.as_ref().map(|will| kept::kept_will(&self.endpoint, will, &testator));
+        let will = session.will.as_ref().map(|will| resume::kept_will(&self.endpoint, will, &testator));
         let expiry = Duration::from_secs(session.expiry_seconds.into());
         let asked = exactly_once.reclaim(|changes, incarnation| {
             kept.reclaim(&session.client_id, changes, incarnation, expiry, will)

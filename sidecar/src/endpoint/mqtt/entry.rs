@@ -8,33 +8,12 @@ use std::sync::Arc;
 use super::MqttEndpoint;
 use super::clients::Seat;
 use super::codec::Reason;
-use super::kept::{self, Resumed};
-use super::session::Session;
-use super::will::Testator;
+use super::hello::Hello;
+use super::resume::{Resumed, resume};
 use crate::auth::{Check, Denied, Gate, Identity};
-use crate::budget::Reservation;
 use crate::endpoint::connections::Handle;
 use crate::intake::Refusal;
 use crate::intake::router::Sender;
-
-/// A CONNECT whose own words are in order.
-#[derive(Debug)]
-pub(super) struct Hello {
-    /// What the client agreed on.
-    pub(super) session: Box<Session>,
-    /// The identifier is ours: the client brought none.
-    pub(super) assigned_client_id: bool,
-    /// For how many seconds the client wanted its session to be kept.
-    pub(super) asked_expiry_seconds: u32,
-    /// What the session keeps: client identifier, Will and topic aliases.
-    pub(super) kept: Reservation,
-    /// Its IP address.
-    pub(super) source: String,
-    /// What the gate says of its credentials; none where everybody is let in.
-    pub(super) check: Option<Check>,
-    /// Who it is, once it is let in.
-    pub(super) identity: Option<Arc<Identity>>,
-}
 
 /// A client that is let in.
 pub(super) struct Entered {
@@ -42,13 +21,6 @@ pub(super) struct Entered {
     pub(super) seat: Seat,
     /// A session that outlives the connection.
     pub(super) resumed: Option<Resumed>,
-}
-
-impl Hello {
-    /// Whose Will it would be.
-    pub(super) fn testator(&self) -> Testator {
-        Testator { client_id: self.session.client_id.clone(), source: self.source.as_str().into() }
-    }
 }
 
 /// An entry under way.
@@ -66,7 +38,7 @@ pub(super) async fn enter(
         authorize(&endpoint, gate, &hello, &identity)?;
         hello.identity = Some(identity);
     }
-    let resumed = kept::resume(&endpoint, &mut hello).await?;
+    let resumed = resume(&endpoint, &mut hello).await?;
     let ownership = resumed.as_ref().map(|resumed| Arc::clone(resumed.kept.ownership()));
     let seat = Seat::take(&endpoint, &hello.session, handle, ownership);
     Ok(Entered { hello, seat, resumed })

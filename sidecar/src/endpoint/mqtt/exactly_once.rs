@@ -10,7 +10,7 @@ use std::time::Instant;
 use ring::digest::{self, SHA256};
 
 use super::codec::{Properties, Property};
-use super::kept::KeptSession;
+use super::kept::{KeptSession, Reclaiming};
 use crate::budget::{EndpointBudget, Reservation};
 use crate::session;
 use crate::session::handshake::{Arrived, Ended, Handshakes, Number, Permit, Released, Ticket};
@@ -41,9 +41,6 @@ enum Asked {
     Write(Answer<()>),
     Reclaim(Reclaiming),
 }
-
-/// A session that is being taken back.
-pub(super) type Reclaiming = Pin<Box<dyn Future<Output = Result<Fence, StoreError>> + Send>>;
 
 /// A PUBLISH that waits.
 pub(super) struct Waiting {

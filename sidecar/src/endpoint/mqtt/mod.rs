@@ -1,6 +1,7 @@
 //! The MQTT endpoint: 3.1.1 and 5, publishing only.
 
 mod answer;
+mod claims;
 mod client;
 mod clients;
 pub mod codec;
@@ -8,12 +9,15 @@ mod connection;
 mod end;
 mod entry;
 mod exactly_once;
+mod hand_over;
 mod headers;
+mod hello;
 mod inbound;
 mod inherit;
 mod kept;
 mod outbound;
 mod publish;
+mod resume;
 mod session;
 mod turned_away;
 mod will;

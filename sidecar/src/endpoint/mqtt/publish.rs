@@ -16,7 +16,7 @@ use crate::intake::{Arrival, Intake, Refusal, SenderHeaders};
 use crate::ledger::Ending;
 use crate::planted::{self, Bug};
 use crate::session::handshake::{Number, Ticket};
-use crate::store::kafka::Return;
+use crate::store::lane::Return;
 use crate::store::{Lane, LaneKey, MessageId, Outcome, TransientCause};
 
 /// A PUBLISH whose turn it is.

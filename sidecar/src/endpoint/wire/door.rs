@@ -91,7 +91,7 @@ impl Door {
             .map(|tls| Credentials::load(&config.name, tls.clone(), references, protocols))
             .transpose()?;
         let plain_text_answer = match &config.protocol {
-            ProtocolConfig::Http(_) => crate::endpoint::http::plain_text_answer(),
+            ProtocolConfig::Http(_) => crate::endpoint::http::answer::plain_text_answer(),
             ProtocolConfig::Mqtt(_) => Vec::new(),
         };
         let web_socket_path = match &config.protocol {
@@ -261,7 +261,7 @@ impl Door {
             count.fetch_add(1, Ordering::Relaxed);
         }
         let endpoint = &self.endpoint;
-        let source = crate::endpoint::listener::source_of(address);
+        let source = Peer::at(address).source();
         let now = Instant::now();
         let mut complaint = self.complaint.lock();
         // Scanners and half-open connections are no news; of the rest one in a while.

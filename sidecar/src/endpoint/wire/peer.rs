@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::ClientCertificate;
-use crate::endpoint::listener::source_of;
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -22,9 +21,9 @@ impl Peer {
         Self { address, certificate: None }
     }
 
-    /// Its address as `{source}` shows it.
+    /// Its address as `{source}` shows it: without port, IPv4 as IPv4 also on a socket for both families.
     #[must_use]
     pub fn source(&self) -> String {
-        source_of(self.address)
+        self.address.ip().to_canonical().to_string()
     }
 }

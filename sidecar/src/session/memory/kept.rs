@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::session::error::{Away, StoreError};
 use crate::session::record::{self, Change, Fence, Leave, Reclaim, Record, TakeOver, Taken, Write};
-use crate::session::store::{Away, Farewell, KeptWill, StoreError};
+use crate::session::will::{Farewell, KeptWill};
 
 /// What a session takes beside its texts and its Will: its places in the tables, and what these leave empty.
 const SESSION_BYTES: u64 = 512;

@@ -14,8 +14,10 @@ use tokio::task::{Id, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use self::kept::Sessions;
+use super::error::StoreError;
+use super::pod::{Pod, Publisher};
 use super::record::{Epoch, Fence, Leave, Reclaim, TakeOver, Taken, Write};
-use super::store::{Due, Farewell, KeptWill, Pod, Publisher, StoreError};
+use super::will::{Due, Farewell, KeptWill};
 
 /// Memory does not forget while there is anybody to ask.
 const EPOCH: Epoch = Epoch(0);

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 
 use super::*;
+use crate::session::error::Away;
 use crate::session::record::{self, Change, Digest, Incarnation, KeptReceipt, Rejected, WrongIdentity};
-use crate::session::store::{Away, Departure};
+use crate::session::will::Departure;
 
 const CLIENTS: [&str; 3] = ["a", "sensor-7", "ü"];
 const MINUTE: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::settings::Address;
+use super::address::Address;
 
 /// Why there is no connection to the server that keeps sessions.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -14,8 +14,9 @@ use super::keys::Shard;
 use super::lane::{Lane, Watch};
 use super::owned::{Owned, Renewal};
 use super::scripts;
+use crate::session::pod::{Notice, Notified, Pod};
 use crate::session::record::Rejected;
-use crate::session::store::{Due, Notice, Notified, Pod};
+use crate::session::will::Due;
 
 /// How often Wills are looked for.
 const TICK: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use super::error::LinkError;
 use super::link::Link;
 use super::scripts;
 use super::settings::Settings;
-use crate::session::store::Away;
+use crate::session::error::Away;
 
 /// Commands that may wait.
 const QUEUE: usize = 16_384;

@@ -6,8 +6,9 @@ use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::{Client, FromRedisValue, InfoDict, Pipeline, Value, cmd, pipe};
 use sha2::{Digest, Sha256};
 
+use super::address::Address;
 use super::error::LinkError;
-use super::settings::{Address, Settings, options};
+use super::settings::{Settings, options};
 
 /// An open connection to a primary.
 #[derive(Clone)]

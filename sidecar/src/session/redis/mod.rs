@@ -6,6 +6,7 @@
 //! What is asked here answers with what happened, or that nobody knows ([`StoreError::Unavailable`]): then the command may
 //! have been run, or may still be, and asking again must be right in either case. The fence sees to that.
 
+mod address;
 mod error;
 mod keeper;
 mod keys;
@@ -33,8 +34,10 @@ pub use self::keys::Shard;
 use self::lane::Lane;
 use self::owned::Owned;
 use self::settings::Settings;
+use super::error::{Away, StoreError};
+use super::pod::{Pod, Traffic};
 use super::record::{Fence, Leave, Reclaim, TakeOver, Taken, Write};
-use super::store::{Away, Farewell, KeptWill, Pod, StoreError, Traffic};
+use super::will::{Farewell, KeptWill};
 
 /// Shards of a pipeline in a cluster: so many servers can share its sessions. One server has all in one.
 const CLUSTER_SHARDS: usize = 16;

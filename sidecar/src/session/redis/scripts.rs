@@ -10,7 +10,7 @@ use redis::{Cmd, cmd};
 
 use super::keys::Shard;
 use crate::session::record::{Change, Fence, KeptReceipt, Leave, Reclaim, TakeOver, Write};
-use crate::session::store::{Due, Farewell, KeptWill};
+use crate::session::will::{Due, Farewell, KeptWill};
 
 pub use self::answer::{done, due, leases, read, reclaimed, results, taken};
 

@@ -12,38 +12,13 @@ use redis::{
     TlsCertificates,
 };
 
+use super::address::Address;
 use super::error::LinkError;
 
 /// How long a connection may take, from the first packet to the answer to AUTH.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After how long without an answer a server is taken for away.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A server: host and port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) host: String,
-    pub(super) port: u16,
-}
-
-impl Address {
-    /// Reads `host:port`, an IPv6 address in brackets.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        Some(Self { host: host.to_owned(), port: port.parse().ok()? })
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
 
 /// How to reach Redis.
 #[derive(Debug)]
@@ -134,27 +109,5 @@ pub(super) fn options(pushes: Option<impl AsyncPushSender>) -> AsyncConnectionCo
     match pushes {
         Some(pushes) => options.set_push_sender(pushes),
         None => options,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Address;
-
-    #[test]
-    fn an_address_is_a_host_and_a_port() {
-        for (text, host, port) in [
-            ("redis:6379", "redis", 6379),
-            ("[fd00::1]:1", "fd00::1", 1),
-            ("10.0.0.1:65535", "10.0.0.1", 65535),
-        ] {
-            let address = Address::parse(text).unwrap();
-            assert_eq!(
-                (address.host.as_str(), address.port, address.to_string().as_str()),
-                (host, port, text)
-            );
-        }
-        assert_eq!(Address::parse("redis"), None);
-        assert_eq!(Address::parse("redis:99999"), None);
     }
 }

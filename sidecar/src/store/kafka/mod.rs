@@ -37,8 +37,8 @@ pub use settings::{BATCH_BYTES, SettingsError, producer as producer_settings};
 pub use statistics::{BrokerStatistics, Statistics};
 pub use topics::{Obstacle, Topic};
 
-use super::lane::{Lane, LaneKey, Lanes, Ticket};
-use super::record::{MessageId, Record};
+use super::lane::{Lane, LaneKey, Lanes, Return, Ticket};
+use super::record::Record;
 use super::{Outcome, Receipt, TransientCause};
 use crate::budget::{EndpointBudget, MESSAGE_OVERHEAD_BYTES, PodBudget};
 use crate::planted::{self, Bug};
@@ -61,25 +61,6 @@ pub enum SubmitError {
         /// `max.message.bytes` of the topic.
         limit_bytes: usize,
     },
-}
-
-/// A message's way back to its sender.
-#[derive(Clone, Debug)]
-pub struct Return {
-    /// The id it will be known by.
-    pub id: MessageId,
-    /// The connection's own mark: an MQTT packet identifier, or 0.
-    pub tag: u16,
-    /// What the connection knows the message by beside its tag: the ticket of a handshake at QoS 2, or 0.
-    pub ticket: u32,
-    /// The endpoint's own code for a message that intake refused: an MQTT reason code, or 0.
-    pub refusal: u8,
-    /// Goes to the dead-letter topic.
-    pub dead_letter: bool,
-    /// Was persisted before, and is answered from its receipt.
-    pub duplicate: bool,
-    /// When it arrived.
-    pub arrived: Instant,
 }
 
 /// The store.

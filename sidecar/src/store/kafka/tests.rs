@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::mock::{Mock, wait_for_front};
-use super::{KafkaStore, Return, SubmitError};
+use super::{KafkaStore, SubmitError};
 use crate::budget::EndpointBudget;
 use crate::ledger::EndpointLedger;
+use crate::store::lane::Return;
 use crate::store::{Headers, Lane, LaneKey, MessageId, Outcome, Receipt, Record};
 
 /// A connection as the store sees it.

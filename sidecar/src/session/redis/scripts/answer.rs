@@ -8,7 +8,7 @@ use super::NO_OFFSET;
 use crate::session::record::{
     Digest, Epoch, Fence, Incarnation, KeptReceipt, Open, Record, Rejected, Taken, WrongIdentity,
 };
-use crate::session::store::Due;
+use crate::session::will::Due;
 
 /// Of a takeover. None means that the answer is none of the script's.
 #[must_use]
