@@ -111,10 +111,16 @@ fn told(readings: &[Reading], load: &Measured, churned: &Churned) -> Vec<Figure>
         Figure::new("soak_rss_growth_kib", "KiB", vec![of(|reading| reading.rss_kib) * minutes])
             .mark(Mark::AtMost(UNREST_KIB)),
         Figure::new("soak_rss_slope_kib", "KiB/min", vec![of(|reading| reading.rss_kib)]),
-        Figure::new("soak_rss_last_mib", "MiB", last(|reading| reading.rss_kib / 1024.0)),
+        Figure::new("soak_rss_mib", "MiB", tenths(readings, |reading| reading.rss_kib / 1024.0)),
         Figure::new("soak_descriptors_slope", "1/min", vec![of(|reading| reading.descriptors)]),
         Figure::new("soak_descriptors_last", "", last(|reading| reading.descriptors)),
         Figure::new("soak_connections_slope", "1/min", vec![of(|reading| reading.connections)]),
         Figure::new("soak_held_messages_slope", "1/min", vec![of(|reading| reading.held_messages)]),
     ]
+}
+
+/// What was read in each tenth of the time, on average: whether what grows comes to an end.
+fn tenths(readings: &[Reading], of: fn(&Reading) -> f64) -> Vec<f64> {
+    let mean = |part: &[Reading]| part.iter().map(of).sum::<f64>() / part.len() as f64;
+    readings.chunks(readings.len().div_ceil(10).max(1)).map(mean).collect()
 }
