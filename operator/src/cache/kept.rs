@@ -17,7 +17,7 @@ pub(super) struct Kept {
     /// Which version of the object this is.
     pub(super) version: u64,
     /// Whose child its label says it is.
-    pub(super) pipeline: Option<Box<str>>,
+    pipeline: Option<Box<str>>,
     /// The whole object but its managed fields, which are asked for when they are needed: JSON, by LZ4.
     text: Arc<[u8]>,
 }
@@ -37,6 +37,11 @@ impl Kept {
             pipeline: label.map(|name| name.as_str().into()),
             text: lz4_flex::compress_prepend_size(&text).into(),
         })
+    }
+
+    /// Whether it carries the label of this pipeline.
+    pub(super) fn is_of(&self, pipeline: &str) -> bool {
+        self.pipeline.as_deref() == Some(pipeline)
     }
 
     /// The object again.

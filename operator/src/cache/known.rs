@@ -2,7 +2,6 @@
 //! which version our last write made. A pure state machine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
@@ -140,25 +139,15 @@ impl Known {
         child.told.clone().map(|kept| Newest { kept, unconfirmed: false })
     }
 
-    /// What the watch has told of children that carry the label of this pipeline. Their names begin with its name.
+    /// What the watch has told of children that carry the label of this pipeline. Their names need not begin with its name:
+    /// that of a Service is brought into shape.
     pub(super) fn of_pipeline(&self, namespace: &str, pipeline: &str) -> Vec<Kept> {
-        let told = |child: &Child| child.told.clone();
-        let labelled = |kept: &Kept| kept.pipeline.as_deref() == Some(pipeline);
-        self.named(namespace, pipeline).filter_map(|(_, child)| told(child)).filter(labelled).collect()
-    }
-
-    /// Children whose names begin so.
-    fn named<'a>(
-        &'a self,
-        namespace: &str,
-        begin: &'a str,
-    ) -> impl Iterator<Item = (&'a str, &'a Child)> + use<'a> {
-        let children = self.children.get(namespace);
+        let children = self.children.get(namespace).into_iter().flat_map(BTreeMap::values);
         children
-            .into_iter()
-            .flat_map(move |children| children.range::<str, _>((Bound::Included(begin), Bound::Unbounded)))
-            .map(|(name, child)| (name.as_ref(), child))
-            .take_while(move |(name, _)| name.starts_with(begin))
+            .filter_map(|child| child.told.as_ref())
+            .filter(|kept| kept.is_of(pipeline))
+            .cloned()
+            .collect()
     }
 
     /// All that the watch has told.
@@ -190,21 +179,16 @@ impl Known {
         self.child(namespace, name).is_some_and(|child| child.settled == Some(version))
     }
 
-    /// Forgets what was noted of the children of a pipeline that is gone.
+    /// Forgets what was noted of the children of a pipeline that is gone, and of those of which nobody tells whose they are.
     pub(super) fn forget(&mut self, namespace: &str, pipeline: &str) {
-        let of_it = |child: &Child| {
-            let own = child.own.as_ref().map(|own| &own.0);
-            let kept = child.told.as_ref().or(own);
-            kept.is_none_or(|kept| kept.pipeline.as_deref() == Some(pipeline))
-        };
-        let names: Vec<Box<str>> = self
-            .named(namespace, pipeline)
-            .filter(|(_, child)| of_it(child))
-            .map(|(name, _)| name.into())
-            .collect();
-        for name in names {
-            self.note_delete(namespace, &name);
+        for child in self.children.get_mut(namespace).into_iter().flat_map(BTreeMap::values_mut) {
+            let kept = child.told.as_ref().or(child.own.as_ref().map(|own| &own.0));
+            if kept.is_none_or(|kept| kept.is_of(pipeline)) {
+                child.own = None;
+                child.settled = None;
+            }
         }
+        self.tidy();
     }
 }
 
@@ -305,17 +289,17 @@ mod tests {
     fn children_of_a_pipeline_are_those_with_its_label() {
         let now = Instant::now();
         let mut known = Known::default();
-        for (name, pipeline) in [("a", "a"), ("a-edge", "a"), ("a-b", "a-b"), ("b", "b")] {
+        for (name, pipeline) in [("a", "a"), ("a-edge", "a"), ("x-3f2c", "a"), ("a-b", "a-b"), ("b", "b")] {
             known.tell(&Event::Apply(seen(name, pipeline, 1)));
             known.note_write("plant", name, kept(name, pipeline, 1), now);
         }
         let count = |known: &Known, pipeline: &str| known.of_pipeline("plant", pipeline).len();
-        assert_eq!((count(&known, "a"), count(&known, "a-b"), count(&known, "x")), (2, 1, 0));
+        assert_eq!((count(&known, "a"), count(&known, "a-b"), count(&known, "x")), (3, 1, 0));
         assert!(known.of_pipeline("elsewhere", "a").is_empty());
 
         known.forget("plant", "a");
         let settled = |name: &str| known.is_settled("plant", name, 1);
-        assert!(!settled("a") && !settled("a-edge"));
+        assert!(!settled("a") && !settled("a-edge") && !settled("x-3f2c"));
         assert!(settled("a-b") && settled("b"), "a name that begins alike is another's");
     }
 
