@@ -122,6 +122,7 @@ fn endpoint(endpoint: &EndpointSpec, pod: i64) -> Result<EndpointConfig, Problem
             },
             receive_maximum: bounded(mqtt.receive_maximum.unwrap_or(1_024)),
             topic_alias_maximum: mqtt.topic_alias_maximum.map_or(TOPIC_ALIAS_MAXIMUM, bounded),
+            maximum_keep_alive_seconds: mqtt.maximum_keep_alive_seconds.map(bounded),
             session_expiry_seconds: bounded(mqtt.session_expiry_seconds.unwrap_or(0)),
             will_grace_seconds: mqtt.will_grace_seconds.map_or(WILL_GRACE_SECONDS, bounded),
             web_socket_path: mqtt

@@ -49,6 +49,7 @@ fn defaults_are_those_that_the_fields_tell() {
     }
     assert_eq!(config["endpoints"][0]["protocol"]["mqtt"]["maximumQos"], 2);
     assert_eq!(told("spec.endpoints[].mqtt.topicAliasMaximum"), TOPIC_ALIAS_MAXIMUM.to_string());
+    assert_eq!(config["endpoints"][0]["protocol"]["mqtt"].get("maximumKeepAliveSeconds"), None);
     assert_eq!(config["endpoints"][0]["loopback"], false);
     assert_eq!(config["topics"][0], json!({"name": "telemetry", "topicName": "telemetry"}));
     assert_eq!(config["pipeline"], json!({"namespace": "default", "name": "smallest"}));

@@ -161,7 +161,8 @@ proptest! {
         (maximum_qos, receive_maximum, maximum_packet_size, topic_alias_maximum) in
             (0..3_u8, 1..=u16::MAX, 1..=u32::MAX, any::<u16>()),
         assigned in prop::option::of("[a-z]{1,40}"),
-        (present, expiry) in (any::<bool>(), prop::option::of(any::<u32>())),
+        (present, expiry, keep_alive) in
+            (any::<bool>(), prop::option::of(any::<u32>()), prop::option::of(any::<u16>())),
         room in 0..120_usize,
     ) {
         let mut wire = Vec::new();
@@ -172,6 +173,7 @@ proptest! {
             topic_alias_maximum,
             session_present: present,
             session_expiry_seconds: expiry,
+            server_keep_alive_seconds: keep_alive,
             assigned_client_id: assigned.as_deref(),
             room,
         };
@@ -187,6 +189,7 @@ proptest! {
             prop_assert_eq!(properties.receive_max, Some(receive_maximum));
             prop_assert_eq!(properties.max_packet_size, Some(maximum_packet_size));
             prop_assert_eq!((theirs.session_present, properties.session_expiry_interval), (present, expiry));
+            prop_assert_eq!(properties.server_keep_alive, keep_alive);
             prop_assert_eq!(properties.assigned_client_identifier, assigned);
             let alias = properties.topic_alias_max;
             prop_assert!(alias.is_none_or(|alias| alias == topic_alias_maximum));

@@ -13,6 +13,7 @@ const RECEIVE_MAXIMUM: u8 = 0x21;
 const TOPIC_ALIAS_MAXIMUM: u8 = 0x22;
 const MAXIMUM_PACKET_SIZE: u8 = 0x27;
 const SESSION_EXPIRY: u8 = 0x11;
+const SERVER_KEEP_ALIVE: u8 = 0x13;
 const ASSIGNED_CLIENT_ID: u8 = 0x12;
 const TOPIC: &str = "v1/p/d/telemetry";
 
@@ -53,6 +54,38 @@ fn connack_5_tells_what_is_served() {
         "the session ends with the connection, and says so"
     );
     assert!(properties.text(ASSIGNED_CLIENT_ID).unwrap().len() > 8);
+}
+
+#[test]
+fn a_client_of_5_is_told_the_longest_keep_alive_and_held_to_it() {
+    let (sidecar, _) =
+        sidecar("keep-alive", |pipeline| pipeline.set("/spec/endpoints/0/mqtt/maximumKeepAliveSeconds", 2));
+    for (asked, told) in [(0, Some(2)), (60, Some(2)), (2, None), (1, None)] {
+        let mut connect = Connect::new(Version::V5, &format!("asked-{asked}"));
+        connect.keep_alive = asked;
+        let (mut raw, packet) = Raw::mqtt_with(sidecar.mqtt(), &connect);
+        let connected = Instant::now();
+        let Packet::ConnAck { code: 0, properties, .. } = packet else { panic!("{packet:?}") };
+        assert_eq!(properties.number(SERVER_KEEP_ALIVE), told, "asked for {asked}");
+        assert_eq!(disconnect_reason(&mut raw), Some(0x8D), "asked for {asked}");
+        let (silent, held) = (connected.elapsed(), told.unwrap_or(asked.into()));
+        let allowed = Duration::from_millis(u64::from(held) * 1_500);
+        assert!(silent > allowed.mul_f64(0.95) && silent < allowed + ANSWER, "asked for {asked}: {silent:?}");
+    }
+}
+
+#[test]
+fn a_client_of_3_is_refused_with_a_keep_alive_that_is_too_long_as_it_cannot_be_told() {
+    let (sidecar, _) =
+        sidecar("keep-alive-3", |pipeline| pipeline.set("/spec/endpoints/0/mqtt/maximumKeepAliveSeconds", 2));
+    for (asked, code) in [(0, 2), (3, 2), (2, 0)] {
+        let mut connect = Connect::new(Version::V311, &format!("asked-{asked}"));
+        connect.keep_alive = asked;
+        let (mut raw, packet) = Raw::mqtt_with(sidecar.mqtt(), &connect);
+        let Packet::ConnAck { code: answered, .. } = packet else { panic!("{packet:?}") };
+        assert_eq!(answered, code, "asked for {asked}");
+        assert_eq!(raw.packets_until_closed(ANSWER), [], "refused at once, or silent for too long");
+    }
 }
 
 #[test]

@@ -118,6 +118,9 @@ pub struct MqttConfig {
     /// Topic Alias Maximum (MQTT 5 §3.2.2.3.8).
     #[serde(default = "topic_alias_maximum", skip_serializing_if = "is_topic_alias_maximum")]
     pub topic_alias_maximum: u16,
+    /// Longest Keep Alive in seconds; absent means that each client's own holds (MQTT 5 §3.2.2.3.14).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum_keep_alive_seconds: Option<u16>,
     /// Seconds for which the session of a client that is away is kept at most; 0 keeps none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub session_expiry_seconds: u32,

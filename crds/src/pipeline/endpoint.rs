@@ -87,6 +87,12 @@ pub struct Mqtt {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 256))]
     pub topic_alias_maximum: Option<i32>,
+    /// Longest Keep Alive that a client may have. A client of MQTT 5 that asks for a longer one, or for none, is told
+    /// this one instead (Server Keep Alive); one of 3.1.1 cannot be told and is refused. Default: none, each client's own
+    /// holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub maximum_keep_alive_seconds: Option<i32>,
     /// Longest time for which the session of a client that is away is kept; 0 keeps none. Where it is kept, sessions
     /// says. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]

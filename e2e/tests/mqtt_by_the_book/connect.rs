@@ -225,7 +225,7 @@ fn what_a_client_can_do_without_is_left_out_of_a_connack_that_would_not_fit() {
 }
 
 #[test]
-fn response_information_and_another_keep_alive_are_never_sent() {
+fn response_information_is_never_sent_and_another_keep_alive_only_where_there_is_a_longest() {
     for wanted in [0, 1] {
         let mut raw = Raw::open_as(mqtt(), Version::V5);
         raw.send(&connect(Version::V5, 0x02, &[0x19, wanted], &[]));

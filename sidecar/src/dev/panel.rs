@@ -170,6 +170,7 @@ mod tests {
                         maximum_qos: 1,
                         receive_maximum: 1,
                         topic_alias_maximum: 32,
+                        maximum_keep_alive_seconds: None,
                         session_expiry_seconds: 0,
                         will_grace_seconds: 30,
                         web_socket_path: None,

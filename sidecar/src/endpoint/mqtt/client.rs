@@ -99,7 +99,7 @@ impl Client {
             Ok((welcome, reservation))
         });
         let (welcome, kept) = opened.map_err(|reason| refuse(connect.version, reason, outbound))?;
-        let Welcome { session, assigned_client_id, asked_expiry_seconds } = welcome;
+        let Welcome { session, terms } = welcome;
         let version = session.version;
         let check = self.endpoint.intake.gate().map(|gate| {
             let source = self.source.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
@@ -109,8 +109,7 @@ impl Client {
         });
         let hello = Hello {
             session: Box::new(session),
-            assigned_client_id,
-            asked_expiry_seconds,
+            terms,
             kept,
             source: self.source.clone(),
             check,
@@ -139,7 +138,7 @@ impl Client {
 
     fn entered(&mut self, entered: Entered, outbound: &mut Outbound) -> Result<(), End> {
         let Entered { hello, seat, resumed } = entered;
-        let Hello { session, assigned_client_id, asked_expiry_seconds, kept, identity, .. } = hello;
+        let Hello { session, terms, kept, identity, .. } = hello;
         let present = resumed.as_ref().is_some_and(|resumed| resumed.present);
         self.identity = identity;
         self.kept = Some(kept);
@@ -156,9 +155,9 @@ impl Client {
             maximum_packet_size: self.endpoint.limits.max_message_bytes,
             topic_alias_maximum: config.topic_alias_maximum,
             session_present: present,
-            session_expiry_seconds: (session.expiry_seconds != asked_expiry_seconds)
-                .then_some(session.expiry_seconds),
-            assigned_client_id: assigned_client_id.then_some(&*session.client_id),
+            session_expiry_seconds: terms.session_expiry_seconds,
+            server_keep_alive_seconds: terms.keep_alive_seconds,
+            assigned_client_id: terms.assigned_client_id.then_some(&*session.client_id),
             room: session.largest_packet,
         });
         if told {

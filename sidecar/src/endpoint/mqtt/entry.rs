@@ -64,7 +64,8 @@ async fn authenticate(gate: &Arc<Gate>, check: Check, handle: &Handle) -> Result
 fn authorize(endpoint: &MqttEndpoint, gate: &Gate, hello: &Hello, identity: &Identity) -> Result<(), Reason> {
     let session = &hello.session;
     // An identifier of ours is nobody else's, and not one that the pattern could allow.
-    if !gate.allows_client_id(identity, if hello.assigned_client_id { "" } else { &session.client_id }) {
+    if !gate.allows_client_id(identity, if hello.terms.assigned_client_id { "" } else { &session.client_id })
+    {
         return Err(Reason::ClientIdentifierNotValid);
     }
     let sender = Sender { client_id: &session.client_id, source: &hello.source, identity: Some(identity) };

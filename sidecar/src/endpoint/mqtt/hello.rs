@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::session::Session;
+use super::session::{Session, Terms};
 use super::will::Testator;
 use crate::auth::{Check, Identity};
 use crate::budget::Reservation;
@@ -12,10 +12,8 @@ use crate::budget::Reservation;
 pub(super) struct Hello {
     /// What the client agreed on.
     pub(super) session: Box<Session>,
-    /// The identifier is ours: the client brought none.
-    pub(super) assigned_client_id: bool,
-    /// For how many seconds the client wanted its session to be kept.
-    pub(super) asked_expiry_seconds: u32,
+    /// Where that is not what it asked for.
+    pub(super) terms: Terms,
     /// What the session keeps: client identifier, Will and topic aliases.
     pub(super) kept: Reservation,
     /// Its IP address.

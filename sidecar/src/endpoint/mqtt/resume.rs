@@ -34,7 +34,7 @@ pub(super) async fn resume(
     let Some(store) = endpoint.sessions.clone() else { return Ok(None) };
     let session = &hello.session;
     let keeps = session.expiry_seconds > 0;
-    if hello.assigned_client_id && !keeps {
+    if hello.terms.assigned_client_id && !keeps {
         return Ok(None);
     }
     let identity = identity(hello.identity.as_ref());

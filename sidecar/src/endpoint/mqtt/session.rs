@@ -14,7 +14,7 @@ use super::will::StoredWill;
 pub(super) struct Session {
     pub(super) version: Version,
     pub(super) client_id: Box<str>,
-    /// 1.5 times the Keep Alive; none if the client asked for none.
+    /// 1.5 times the Keep Alive; none if there is none.
     pub(super) silence: Option<Duration>,
     /// Largest packet that the client takes, in bytes.
     pub(super) largest_packet: usize,
@@ -34,9 +34,18 @@ pub(super) struct Session {
 #[derive(Debug)]
 pub(super) struct Welcome {
     pub(super) session: Session,
+    pub(super) terms: Terms,
+}
+
+/// Where a session is not what the client asked for. CONNACK of MQTT 5 says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// The identifier is ours: the client brought none.
     pub(super) assigned_client_id: bool,
-    /// MQTT 5: for how many seconds the client wanted the session to be kept.
-    pub(super) asked_expiry_seconds: u32,
+    /// For how many seconds the session is kept.
+    pub(super) session_expiry_seconds: Option<u32>,
+    /// The Keep Alive that holds, in seconds.
+    pub(super) keep_alive_seconds: Option<u16>,
 }
 
 impl Session {
@@ -53,12 +62,13 @@ impl Session {
         if connect.will.is_some_and(|will| will.qos > config.maximum_qos) {
             return Err(Reason::QosNotSupported);
         }
+        let keep_alive_seconds = server_keep_alive(connect, config.maximum_keep_alive_seconds)?;
         let client_id = if assigned_client_id {
             format!("penstock-{}", Uuid::now_v7().simple())
         } else {
             connect.client_id.to_owned()
         };
-        let keep_alive = u64::from(connect.keep_alive_seconds);
+        let keep_alive = u64::from(keep_alive_seconds.unwrap_or(connect.keep_alive_seconds));
         let largest = connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize);
         // CleanSession 0 has no interval of its own, so the longest is meant (§3.1.2.11.2 of MQTT 5).
         let asked_expiry_seconds = match connect.version {
@@ -66,6 +76,7 @@ impl Session {
             Version::V3 if connect.clean_start => 0,
             Version::V3 => u32::MAX,
         };
+        let expiry_seconds = asked_expiry_seconds.min(config.session_expiry_seconds);
         Ok(Welcome {
             session: Self {
                 version: connect.version,
@@ -74,13 +85,16 @@ impl Session {
                 largest_packet: largest,
                 clean_start: connect.clean_start,
                 expires_at_once: asked_expiry_seconds == 0,
-                expiry_seconds: asked_expiry_seconds.min(config.session_expiry_seconds),
+                expiry_seconds,
                 receipt_room: if connect.request_problem_information { largest } else { 0 },
                 will: connect.will.map(|will| Box::new(StoredWill::new(&will))),
                 aliases: Vec::new(),
             },
-            assigned_client_id,
-            asked_expiry_seconds,
+            terms: Terms {
+                assigned_client_id,
+                session_expiry_seconds: (expiry_seconds != asked_expiry_seconds).then_some(expiry_seconds),
+                keep_alive_seconds,
+            },
         })
     }
 
@@ -119,5 +133,15 @@ impl Session {
             *place = topic.into();
         }
         Ok((topic, &self.client_id))
+    }
+}
+
+/// The Keep Alive that is put in the place of what the client asked for, if that is longer than `maximum`. A client of
+/// 3.1.1 cannot be told, and would be cut off while it believes that all is well: it is refused as mosquitto does.
+fn server_keep_alive(connect: &Connect<'_>, maximum: Option<u16>) -> Result<Option<u16>, Reason> {
+    let asked = connect.keep_alive_seconds;
+    match maximum.filter(|&maximum| asked == 0 || asked > maximum) {
+        Some(_) if connect.version == Version::V3 => Err(Reason::ClientIdentifierNotValid),
+        shorter => Ok(shorter),
     }
 }

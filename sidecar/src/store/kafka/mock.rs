@@ -172,6 +172,7 @@ pub(crate) fn edge_config(bootstrap_servers: &str) -> EdgeConfig {
                     maximum_qos: 1,
                     receive_maximum: 1_024,
                     topic_alias_maximum: 32,
+                    maximum_keep_alive_seconds: None,
                     session_expiry_seconds: 0,
                     will_grace_seconds: 30,
                     web_socket_path: None,

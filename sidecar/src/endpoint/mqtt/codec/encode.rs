@@ -20,6 +20,8 @@ pub struct ConnAck<'a> {
     pub session_present: bool,
     /// For how many seconds the session is kept, where that is not what the client asked for.
     pub session_expiry_seconds: Option<u32>,
+    /// Server Keep Alive in seconds, where it is not what the client asked for.
+    pub server_keep_alive_seconds: Option<u16>,
     /// The identifier given to a client that brought none.
     pub assigned_client_id: Option<&'a str>,
     /// The client's Maximum Packet Size.
@@ -67,6 +69,10 @@ impl<'b> Encoder<'b> {
         properties.extend_from_slice(&connack.maximum_packet_size.to_be_bytes());
         if let Some(seconds) = connack.session_expiry_seconds {
             properties.push(0x11);
+            properties.extend_from_slice(&seconds.to_be_bytes());
+        }
+        if let Some(seconds) = connack.server_keep_alive_seconds {
+            properties.push(0x13);
             properties.extend_from_slice(&seconds.to_be_bytes());
         }
         if let Some(client_id) = connack.assigned_client_id {
