@@ -4,14 +4,13 @@ mod sessions;
 
 use crate::edge::{
     ADMIN_PORT, AuthenticationConfig, AuthenticationMethodConfig, ClientAuth, Compression, DeliveryConfig,
-    DrainConfig, EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig, JwtConfig, KafkaAuthentication,
-    KafkaCertificate, KafkaConfig, KafkaTls, LimitsConfig, MqttConfig, PipelineName, ProtocolConfig,
-    ProxyProtocolConfig, RouteConfig, SourceConfig, TOPIC_ALIAS_MAXIMUM, TlsConfig, TlsVersion, TopicConfig,
-    WILL_GRACE_SECONDS,
+    DrainConfig, EDGE_CONFIG_VERSION, EdgeConfig, EndpointConfig, HttpConfig, JwtConfig, KafkaCertificate,
+    KafkaConfig, KafkaTls, LimitsConfig, MqttConfig, PipelineName, ProtocolConfig, ProxyProtocolConfig,
+    RouteConfig, SourceConfig, TOPIC_ALIAS_MAXIMUM, TlsConfig, TlsVersion, TopicConfig, WILL_GRACE_SECONDS,
 };
 use crate::pipeline::{
     AuthenticationMethod, EndpointAuthentication, EndpointSpec, EndpointTls, ExposureType, IngestPipeline,
-    IngestPipelineSpec, JsonSchemaSource, Kafka, Protocol, Qos, RouteSpec, TopicSpec,
+    IngestPipelineSpec, JsonSchemaSource, Kafka, Protocol, Qos, RouteSpec, SaslAuthentication, TopicSpec,
 };
 use crate::problem::Problem;
 use crate::validate::{Budgets, base_path, validate};
@@ -88,14 +87,7 @@ fn kafka(kafka: &Kafka) -> KafkaConfig {
                 key: secret.path("tls.key"),
             }),
         }),
-        authentication: kafka.authentication.as_ref().map(|authentication| {
-            let (mechanism, credentials) = authentication.parts();
-            KafkaAuthentication {
-                mechanism,
-                username: credentials.username.clone(),
-                password: credentials.password_secret.path(),
-            }
-        }),
+        authentication: kafka.authentication.as_ref().map(SaslAuthentication::resolve),
         linger_milliseconds: bounded(producer.linger_milliseconds.unwrap_or(5)),
         compression: producer.compression.unwrap_or(Compression::Lz4),
     }

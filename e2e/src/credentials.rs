@@ -92,7 +92,8 @@ impl Issuer {
     #[track_caller]
     pub fn token(&self, name: &str, seconds: u64, more: &Value) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
-        let mut claims = json!({"iss": Self::NAME, "aud": Self::AUDIENCE, "sub": name, "exp": now + seconds});
+        let mut claims =
+            json!({"iss": Self::NAME, "aud": Self::AUDIENCE, "sub": name, "iat": now, "exp": now + seconds});
         for (name, value) in more.as_object().expect("claims") {
             claims[name] = value.clone();
         }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step of a test is a failed test")]
 
 pub mod apiserver;
+pub mod authorization;
 pub mod balancer;
 pub mod campaign;
 pub mod checker;

@@ -75,8 +75,8 @@ struct Run {
     watch_namespaces: Vec<String>,
     #[command(flatten)]
     sidecar: Sidecar,
-    /// Kafka servers that pipelines may name, `HOST:PORT` separated by commas; `*` stands for any part of the host, and
-    /// for any port. Default: all.
+    /// Kafka servers, and servers of `oauthBearer.tokenEndpoint`, that pipelines may name, `HOST:PORT` separated by commas;
+    /// `*.domain:PORT` stands for all hosts of a domain. Default: all.
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     allowed_bootstrap_servers: Vec<ServerPattern>,
     /// How many pipelines may roll at once because this operator brings another sidecar.

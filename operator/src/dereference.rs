@@ -53,7 +53,9 @@ pub fn references(spec: &IngestPipelineSpec) -> Vec<Reference> {
         ("spec.kafka.adminAuthentication", &kafka.admin_authentication, false),
     ] {
         if let Some(authentication) = authentication {
-            add(field.to_owned(), authentication.parts().1.password_secret.path(), rolls_pods);
+            for path in authentication.resolve().references() {
+                add(field.to_owned(), path.clone(), rolls_pods);
+            }
         }
     }
     for (index, endpoint) in spec.endpoints.iter().enumerate() {

@@ -46,19 +46,43 @@ pub struct KafkaCertificate {
 }
 
 /// SASL credentials; the password is a file, never a value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaAuthentication {
     /// SASL mechanism.
     pub mechanism: SaslMechanism,
-    /// User name.
+    /// User name, or identifier of the OAuth client.
     pub username: String,
-    /// File that holds the password.
+    /// File that holds the password, or the client's secret.
     pub password: ReferencePath,
+    /// Where OAUTHBEARER has its tokens from; absent with the other mechanisms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenEndpoint>,
+}
+
+impl KafkaAuthentication {
+    /// Its files.
+    pub fn references(&self) -> impl Iterator<Item = &ReferencePath> {
+        [&self.password].into_iter().chain(self.token.as_ref().and_then(|token| token.ca.as_ref()))
+    }
+}
+
+/// What gives tokens to clients (RFC 6749 §4.4).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenEndpoint {
+    /// `https:` or `http:`.
+    pub url: String,
+    /// Scope that is asked for; absent asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// PEM bundle that signs the server's certificate; absent means the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<ReferencePath>,
 }
 
 /// SASL mechanisms by their registered names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SaslMechanism {
     /// RFC 4616.
     #[serde(rename = "PLAIN")]
@@ -69,6 +93,9 @@ pub enum SaslMechanism {
     /// RFC 7677 with SHA-512.
     #[serde(rename = "SCRAM-SHA-512")]
     ScramSha512,
+    /// RFC 7628, with tokens by RFC 6749 §4.4.
+    #[serde(rename = "OAUTHBEARER")]
+    OauthBearer,
 }
 
 /// Producer compression codecs.

@@ -19,7 +19,8 @@ pub use self::endpoint::{
     TOPIC_ALIAS_MAXIMUM, TlsConfig, TlsVersion, WILL_GRACE_SECONDS,
 };
 pub use self::kafka::{
-    Compression, KafkaAuthentication, KafkaCertificate, KafkaConfig, KafkaTls, SaslMechanism, TopicConfig,
+    Compression, KafkaAuthentication, KafkaCertificate, KafkaConfig, KafkaTls, SaslMechanism, TokenEndpoint,
+    TopicConfig,
 };
 pub use self::reference_path::ReferencePath;
 pub use self::sessions::{RedisConfig, RedisServersConfig, RedisTlsConfig, RedisUser, SessionsConfig};
@@ -71,14 +72,14 @@ impl EdgeConfig {
     /// Every file that the configuration refers to.
     pub fn references(&self) -> impl Iterator<Item = &ReferencePath> {
         let ca = self.kafka.tls.as_ref().and_then(|tls| tls.ca.as_ref());
-        let password = self.kafka.authentication.as_ref().map(|authentication| &authentication.password);
+        let sasl = self.kafka.authentication.iter().flat_map(KafkaAuthentication::references);
         let sessions = match &self.sessions {
             SessionsConfig::Redis(redis) => Some(redis),
             SessionsConfig::Memory => None,
         };
         let shown = self.kafka.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
         ca.into_iter()
-            .chain(password)
+            .chain(sasl)
             .chain(shown.into_iter().flat_map(|certificate| [&certificate.chain, &certificate.key]))
             .chain(sessions.into_iter().flat_map(|redis| redis.references().map(|(_, path)| path)))
             .chain(

@@ -16,6 +16,10 @@ pub const TOPIC_NAME: &str = "^[a-zA-Z0-9._-]+$";
 /// `host:port`, the host a name, an IPv4 address or an IPv6 address in brackets.
 pub const HOST_PORT: &str =
     r"^([a-zA-Z0-9]([-a-zA-Z0-9._]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\]):[1-9][0-9]{0,4}$";
+/// A URL of HTTP, without credentials, query and fragment.
+pub const TOKEN_ENDPOINT: &str = r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$";
+/// A scope of OAuth (RFC 6749 §3.3).
+pub const OAUTH_SCOPE: &str = r"^[!#-\[\]-~]+( [!#-\[\]-~]+)*$";
 /// An image reference: no spaces.
 pub const IMAGE: &str = r"^[^\s]+$";
 /// A JSON pointer (RFC 6901).

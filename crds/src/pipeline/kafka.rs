@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{self, HOST_PORT};
-use super::references::{CaSecret, NameReference, PasswordSecret};
-use crate::edge::{Compression, SaslMechanism};
+use super::bounds::{self, HOST_PORT, OAUTH_SCOPE, TOKEN_ENDPOINT};
+use super::references::{CaSecret, ClientSecret, NameReference, PasswordSecret};
+use crate::edge::{Compression, KafkaAuthentication, SaslMechanism, TokenEndpoint};
 
 /// The Kafka cluster that keeps the messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,16 +55,63 @@ pub enum SaslAuthentication {
     ScramSha256(SaslCredentials),
     /// PLAIN. Choose it with TLS only: the password travels as it is.
     Plain(SaslCredentials),
+    /// OAUTHBEARER (RFC 7628) with a token that an authorization server gives to clients (the client credentials grant,
+    /// RFC 6749 §4.4). It is renewed before it expires.
+    OauthBearer(OauthClient),
 }
 
 impl SaslAuthentication {
-    /// The mechanism and who authenticates by it.
+    /// The same, as a client reads it.
     #[must_use]
-    pub fn parts(&self) -> (SaslMechanism, &SaslCredentials) {
-        match self {
+    pub fn resolve(&self) -> KafkaAuthentication {
+        let (mechanism, credentials) = match self {
             Self::ScramSha512(credentials) => (SaslMechanism::ScramSha512, credentials),
             Self::ScramSha256(credentials) => (SaslMechanism::ScramSha256, credentials),
             Self::Plain(credentials) => (SaslMechanism::Plain, credentials),
+            Self::OauthBearer(client) => return client.resolve(),
+        };
+        KafkaAuthentication {
+            mechanism,
+            username: credentials.username.clone(),
+            password: credentials.password_secret.path(),
+            token: None,
+        }
+    }
+}
+
+/// A client of an authorization server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OauthClient {
+    /// Where tokens are given, such as 'https://sso.example.com/realms/iot/protocol/openid-connect/token'. Choose https:
+    /// the client's secret and the tokens travel as they are.
+    #[schemars(length(min = 8, max = 2_048), regex(pattern = TOKEN_ENDPOINT))]
+    pub token_endpoint: String,
+    /// Identifier of the client.
+    #[schemars(length(min = 1, max = 255))]
+    pub client_id: String,
+    /// The Secret that holds the client's secret.
+    pub client_secret: ClientSecret,
+    /// What is asked for, names with a space between them. Default: what the server gives unasked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1_024), regex(pattern = OAUTH_SCOPE))]
+    pub scope: Option<String>,
+    /// Certificates that sign that of the authorization server, in PEM. Default: those that the system trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaSecret>,
+}
+
+impl OauthClient {
+    fn resolve(&self) -> KafkaAuthentication {
+        KafkaAuthentication {
+            mechanism: SaslMechanism::OauthBearer,
+            username: self.client_id.clone(),
+            password: self.client_secret.path(),
+            token: Some(TokenEndpoint {
+                url: self.token_endpoint.clone(),
+                scope: self.scope.clone(),
+                ca: self.ca.as_ref().map(CaSecret::path),
+            }),
         }
     }
 }

@@ -37,7 +37,7 @@ pub use endpoint::{
     Coap, Datagrams, EndpointSpec, EndpointTls, Exposure, ExposureType, Http, Limits, Mqtt, Protocol,
     ProxyProtocol, TrafficPolicy, UdpAcknowledgement, WebSocket,
 };
-pub use kafka::{Kafka, Producer, SaslAuthentication, SaslCredentials, Tls};
+pub use kafka::{Kafka, OauthClient, Producer, SaslAuthentication, SaslCredentials, Tls};
 pub use references::{
     CaSecret, JwksConfigMap, JwksSecret, NameReference, PasswordSecret, SchemaConfigMap, TokensSecret,
     UsersSecret,

@@ -51,6 +51,8 @@ macro_rules! reference {
 reference! {
     /// A password in a Secret.
     PasswordSecret, "Secret", "secrets", "password";
+    /// The secret of an OAuth client in a Secret.
+    ClientSecret, "Secret", "secrets", "clientSecret";
     /// A bundle of PEM certificates in a Secret.
     CaSecret, "Secret", "secrets", "ca.crt";
     /// Users and their password hashes in a Secret.

@@ -41,6 +41,7 @@ pub struct Builder {
     steady: bool,
     users: Vec<User>,
     tls: Option<TlsFiles>,
+    jwks: Option<String>,
     settings: Vec<(String, String)>,
     roads: Vec<Arc<Balancer>>,
     disk_bytes: Option<u64>,
@@ -98,6 +99,7 @@ impl Kafka {
             steady: false,
             users: Vec::new(),
             tls: None,
+            jwks: None,
             settings: Vec::new(),
             roads: Vec::new(),
             disk_bytes: None,
@@ -215,6 +217,14 @@ impl Builder {
         self
     }
 
+    /// The SASL listener takes OAUTHBEARER too, with tokens of [`crate::credentials::Issuer`] that these keys have
+    /// signed. Who shows one is the user that its `sub` names. Users are needed too.
+    #[must_use]
+    pub fn tokens(mut self, jwks: String) -> Self {
+        self.jwks = Some(jwks);
+        self
+    }
+
     /// Clients under test reach each broker by its road; brokers and harness reach each other without.
     #[must_use]
     pub fn roads(mut self, roads: &[Arc<Balancer>]) -> Self {
@@ -263,6 +273,7 @@ impl Builder {
             steady: self.steady,
             users: self.users.clone(),
             tls: self.tls.clone(),
+            jwks: self.jwks.clone(),
             settings: self.settings.clone(),
             road: usize::try_from(id).ok().and_then(|id| self.roads.get(id)).cloned(),
             disk_bytes: self.disk_bytes,

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 
 use super::{Site, TlsFiles, User};
+use crate::credentials::Issuer;
 use crate::disk::SmallDisk;
 use crate::place::Place;
 use crate::process::run;
@@ -33,6 +34,10 @@ pub(super) enum Role {
 }
 
 /// Everything that goes into a node's properties.
+/// A broker's file with the keys of [`NodePlan::jwks`].
+const JWKS: &str = "jwks.json";
+const OAUTH: &str = "org.apache.kafka.common.security.oauthbearer";
+
 #[derive(Clone)]
 pub(super) struct NodePlan {
     pub(super) id: i32,
@@ -44,6 +49,8 @@ pub(super) struct NodePlan {
     pub(super) steady: bool,
     pub(super) users: Vec<User>,
     pub(super) tls: Option<TlsFiles>,
+    /// The keys of an issuer whose tokens are taken.
+    pub(super) jwks: Option<String>,
     pub(super) settings: Vec<(String, String)>,
     /// How clients under test reach it, if not at its own address.
     pub(super) road: Option<Arc<Balancer>>,
@@ -86,6 +93,9 @@ impl Broker {
                 }
                 let text = properties(&plan, &home, &ports);
                 std::fs::write(home.join("server.properties"), text).expect("a properties file");
+                if let Some(jwks) = &plan.jwks {
+                    std::fs::write(home.join(JWKS), jwks).expect("a key set");
+                }
                 std::thread::spawn(move || {
                     format(&home, &plan.users);
                     let place = plan.site.place;
@@ -195,6 +205,9 @@ fn java_arguments(jvm: &[&str], home: &Path) -> Vec<String> {
     let logging = home.join("../log4j2.properties");
     let mut arguments: Vec<String> = jvm.iter().map(|&flag| flag.to_owned()).collect();
     arguments.push(format!("-Dlog4j2.configurationFile={}", logging.display()));
+    // Kafka reads keys from nowhere else (KIP-1139).
+    let keys = home.join(JWKS);
+    arguments.push(format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file:{}", keys.display()));
     arguments.push("-cp".to_owned());
     arguments.push(format!("{}/*", parts::file("kafka", "libs").display()));
     arguments
@@ -334,7 +347,26 @@ fn properties(plan: &NodePlan, home: &Path, ports: &Ports) -> String {
         // The brokers themselves and the harness come by the plain listener.
         set("super.users", &"User:ANONYMOUS");
         if plan.role != Role::Controller {
-            set("listener.name.clients.sasl.enabled.mechanisms", &"PLAIN,SCRAM-SHA-256,SCRAM-SHA-512");
+            let tokens = if plan.jwks.is_some() { ",OAUTHBEARER" } else { "" };
+            let mechanisms = format!("PLAIN,SCRAM-SHA-256,SCRAM-SHA-512{tokens}");
+            set("listener.name.clients.sasl.enabled.mechanisms", &mechanisms);
+            if plan.jwks.is_some() {
+                let keys = format!("file:{}", home.join(JWKS).display());
+                for (key, value) in [
+                    ("sasl.jaas.config", &*format!("{OAUTH}.OAuthBearerLoginModule required;")),
+                    (
+                        "sasl.server.callback.handler.class",
+                        &*format!("{OAUTH}.OAuthBearerValidatorCallbackHandler"),
+                    ),
+                    ("sasl.oauthbearer.jwks.endpoint.url", &*keys),
+                    ("sasl.oauthbearer.expected.audience", Issuer::AUDIENCE),
+                    ("sasl.oauthbearer.expected.issuer", Issuer::NAME),
+                    // A connection ends with its token, if the client has not shown the next one (KIP-368).
+                    ("connections.max.reauth.ms", "3600000"),
+                ] {
+                    set(&format!("listener.name.clients.oauthbearer.{key}"), &value);
+                }
+            }
             let users: Vec<_> =
                 plan.users.iter().map(|user| format!("user_{}=\"{}\"", user.name, user.password)).collect();
             set(

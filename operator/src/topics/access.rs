@@ -4,7 +4,7 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::Secret;
 use penstock_crds::connection;
-use penstock_crds::edge::{KafkaConfig, ReferencePath};
+use penstock_crds::edge::{KafkaAuthentication, KafkaConfig, ReferencePath};
 use penstock_crds::pipeline::Kafka;
 use penstock_crds::resolve;
 
@@ -38,8 +38,7 @@ pub struct Key {
     namespace: String,
     servers: Vec<String>,
     tls: bool,
-    mechanism: Option<String>,
-    username: Option<String>,
+    authentication: Option<KafkaAuthentication>,
     secrets: Vec<Version>,
 }
 
@@ -111,6 +110,17 @@ impl Access {
         self.credentials
     }
 
+    /// Where the token that authenticates comes from, as `host:port`.
+    pub(super) fn token_server(&self) -> Option<String> {
+        let url = &self.key.authentication.as_ref()?.token.as_ref()?.url;
+        let (scheme, rest) = url.split_once("://")?;
+        let server = rest.split('/').next()?;
+        // The colons of an IPv6 address are within brackets.
+        let has_port = server.rsplit(']').next().is_some_and(|end| end.contains(':'));
+        let port = if scheme == "https" { 443 } else { 80 };
+        Some(if has_port { server.to_owned() } else { format!("{server}:{port}") })
+    }
+
     /// Where Kafka is.
     pub(super) fn servers(&self) -> &[String] {
         &self.key.servers
@@ -168,13 +178,11 @@ fn wrong(field: &'static str, message: String) -> KafkaError {
 
 impl Key {
     fn new(namespace: &str, config: &KafkaConfig, secrets: Vec<Version>) -> Self {
-        let authentication = config.authentication.as_ref();
         Self {
             namespace: namespace.to_owned(),
             servers: config.bootstrap_servers.clone(),
             tls: config.tls.is_some(),
-            mechanism: authentication.map(|authentication| format!("{:?}", authentication.mechanism)),
-            username: authentication.map(|authentication| authentication.username.clone()),
+            authentication: config.authentication.clone(),
             secrets,
         }
     }
@@ -237,6 +245,33 @@ mod tests {
         assert!(access.settings().contains(&("sasl.password", "pa55".to_owned())));
         assert_eq!(access.credentials(), "spec.kafka.adminAuthentication");
         assert!(!format!("{access:?}").contains("pa55"), "a secret in {access:?}");
+    }
+
+    #[test]
+    fn the_server_of_tokens_has_the_port_of_its_url_or_of_its_scheme() {
+        for (url, server) in [
+            ("https://sso/realms/iot/token", "sso:443"),
+            ("http://sso", "sso:80"),
+            ("https://sso.example.com:8443/token", "sso.example.com:8443"),
+            ("https://[::1]/token", "[::1]:443"),
+            ("https://[::1]:8443/token", "[::1]:8443"),
+        ] {
+            let client = json!({"tokenEndpoint": url, "clientId": "edge", "clientSecret": {"name": "edge"}});
+            let kafka =
+                kafka(json!({"bootstrapServers": ["k:1"], "authentication": {"oauthBearer": client}}));
+            let access = Access::new("iot", &kafka, &[secret("edge", "clientSecret", b"pa55", "1")]).unwrap();
+            assert_eq!(access.token_server().as_deref(), Some(server));
+            assert_eq!(access.user(), "user edge (spec.kafka.authentication)");
+        }
+        assert_eq!(
+            Access::new("iot", &with_plain(), &[secret("p", "password", b"x", "1")]).unwrap().token_server(),
+            None
+        );
+    }
+
+    fn with_plain() -> Kafka {
+        let plain = json!({"plain": {"username": "u", "passwordSecret": {"name": "p"}}});
+        kafka(json!({"bootstrapServers": ["k:1"], "authentication": plain}))
     }
 
     #[test]

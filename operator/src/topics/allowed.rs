@@ -56,17 +56,17 @@ impl AllowedServers {
         Self(patterns)
     }
 
-    /// Refuses the first server that is not allowed.
+    /// Refuses the first server that is not allowed. `field` names them.
     ///
     /// # Errors
     /// [`KafkaError::ServerNotAllowed`].
-    pub fn check(&self, servers: &[String]) -> Result<(), KafkaError> {
+    pub fn check(&self, field: &'static str, servers: &[String]) -> Result<(), KafkaError> {
         let allowed = |server: &&String| {
             split(server)
                 .is_some_and(|(host, port)| self.0.iter().any(|pattern| pattern.matches(&host, port)))
         };
         match servers.iter().find(|server| !self.0.is_empty() && !allowed(server)) {
-            Some(server) => Err(KafkaError::ServerNotAllowed { server: server.clone() }),
+            Some(server) => Err(KafkaError::ServerNotAllowed { field, server: server.clone() }),
             None => Ok(()),
         }
     }
@@ -84,7 +84,7 @@ mod tests {
 
     fn allowed(patterns: &[&str], server: &str) -> bool {
         let patterns = patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
-        AllowedServers::new(patterns).check(&[server.to_owned()]).is_ok()
+        AllowedServers::new(patterns).check("spec.kafka.bootstrapServers", &[server.to_owned()]).is_ok()
     }
 
     #[test]
@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn one_server_that_is_not_allowed_refuses_all() {
         let allowed = AllowedServers::new(vec!["a:1".parse().unwrap()]);
-        let error = allowed.check(&["a:1".to_owned(), "b:1".to_owned()]).unwrap_err();
+        let error =
+            allowed.check("spec.kafka.bootstrapServers", &["a:1".to_owned(), "b:1".to_owned()]).unwrap_err();
         assert!(error.to_string().contains("b:1"), "{error}");
         assert_eq!(error.reason(), crate::reason::Reason::BootstrapServersNotAllowed);
         assert!(!error.is_retryable());

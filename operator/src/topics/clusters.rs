@@ -128,7 +128,8 @@ impl Clusters {
         access: &Access,
         call: impl FnOnce(&Connection) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {
-        self.0.allowed.check(access.servers())?;
+        self.0.allowed.check("spec.kafka.bootstrapServers", access.servers())?;
+        self.0.allowed.check(access.credentials(), access.token_server().as_slice())?;
         let line = self.line(access.key());
         let came = Instant::now();
         let mut line = line.lock_owned().await;

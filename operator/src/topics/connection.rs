@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use penstock_sidecar::store::kafka::admin::{Admin, NewTopic, Refusal, TopicDescription};
-use rdkafka::client::ClientContext;
+use penstock_sidecar::store::kafka::token;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
@@ -37,10 +38,20 @@ struct Errors(Mutex<Noted>);
 #[derive(Default)]
 struct Noted {
     authentication: bool,
+    /// Why the last token could not be had.
+    no_token: Option<String>,
     trouble: Option<Trouble>,
 }
 
 impl ClientContext for Errors {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, request: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let fetched = token::fetch(request);
+        self.0.lock().no_token = fetched.as_ref().err().map(ToString::to_string);
+        Ok(fetched?)
+    }
+
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", facility, "{message}");
     }
@@ -211,6 +222,11 @@ impl Connection {
     /// Why a call as a whole failed.
     fn failed(&self, error: Code) -> KafkaError {
         let servers = self.access.servers().join(",");
+        if let Some(message) =
+            self.client.as_ref().and_then(|client| client.context().0.lock().no_token.clone())
+        {
+            return KafkaError::Token { field: self.access.credentials(), message };
+        }
         match error {
             Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
                 KafkaError::Authentication { servers, field: self.access.credentials() }

@@ -10,10 +10,12 @@ use crate::reason::{Reason, Remedy};
 pub enum KafkaError {
     /// `--allowed-bootstrap-servers` does not name a server.
     #[error(
-        "spec.kafka.bootstrapServers: the operator may not connect to {server}: use a server that \
+        "{field}: the operator may not connect to {server}: use a server that \
          --allowed-bootstrap-servers names, or let whoever runs the operator add it"
     )]
     ServerNotAllowed {
+        /// The field that names it.
+        field: &'static str,
         /// The server.
         server: String,
     },
@@ -48,6 +50,14 @@ pub enum KafkaError {
         servers: String,
         /// The field of the credentials.
         field: &'static str,
+    },
+    /// There is no token to authenticate with.
+    #[error("{field}: {message}")]
+    Token {
+        /// The field of the credentials.
+        field: &'static str,
+        /// Why, and what to do.
+        message: String,
     },
     /// The ACLs have a gap.
     #[error("Kafka does not let {who} {what}: allow it {acl}")]
@@ -109,7 +119,7 @@ impl KafkaError {
             Self::ServerNotAllowed { .. } => Reason::BootstrapServersNotAllowed,
             Self::Reference { .. } => Reason::ReferenceNotFound,
             Self::Client { .. } | Self::Unreachable { .. } => Reason::KafkaUnreachable,
-            Self::Authentication { .. } => Reason::KafkaAuthenticationFailed,
+            Self::Authentication { .. } | Self::Token { .. } => Reason::KafkaAuthenticationFailed,
             Self::NotAuthorized { .. } => Reason::NotAuthorized,
             Self::InvalidConfig { .. } => Reason::InvalidTopicConfig,
             Self::Refused { .. } => Reason::KafkaRefused,

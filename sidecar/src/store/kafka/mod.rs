@@ -17,6 +17,7 @@ mod settings;
 mod statistics;
 #[cfg(test)]
 mod tests;
+pub mod token;
 mod topics;
 mod window;
 

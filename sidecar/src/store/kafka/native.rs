@@ -10,6 +10,7 @@
 mod describe;
 mod named;
 mod reports;
+mod tokens;
 
 pub(super) use describe::Descriptions;
 pub(super) use reports::{Batch, Reports};
@@ -25,6 +26,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer, ProducerContext};
 
+use self::tokens::Tokens;
 use super::admin::{code, text};
 use crate::store::lane::Ticket;
 use crate::store::record::Record;
@@ -57,6 +59,7 @@ pub(super) struct Native<O: Observer> {
     producer: BaseProducer<Context<O>, NoCustomPartitioner>,
     queue: *mut sys::rd_kafka_queue_t,
     topics: Vec<*mut sys::rd_kafka_topic_t>,
+    tokens: Tokens,
 }
 
 // SAFETY: the pointers are librdkafka handles, which may be used from any thread.
@@ -75,7 +78,7 @@ impl<O: Observer> Native<O> {
             .collect();
         // SAFETY: as above.
         let queue = unsafe { sys::rd_kafka_queue_get_main(client) };
-        let native = Self { producer, queue, topics: handles };
+        let native = Self { producer, queue, topics: handles, tokens: Tokens::default() };
         if native.topics.iter().any(|handle| handle.is_null()) {
             return Err(KafkaError::ClientCreation("a topic name is not valid".to_owned()));
         }
@@ -137,8 +140,9 @@ impl<O: Observer> Native<O> {
     /// Waits up to `timeout` for an event and hands on its reports. Returns false when there was none.
     pub(super) fn poll(&self, timeout: Duration, reports: &mut Reports) -> bool {
         let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: the queue lives until drop. The event is destroyed below; nothing borrowed from it leaves.
+        // SAFETY: client and queue live until drop. The event is destroyed below; nothing borrowed from it leaves.
         unsafe {
+            self.tokens.hand_over(self.client());
             let event = sys::rd_kafka_queue_poll(self.queue, millis);
             if event.is_null() {
                 return false;
@@ -170,6 +174,9 @@ impl<O: Observer> Native<O> {
                     if sys::rd_kafka_event_log(event, &mut facility, &mut message, &mut level) == 0 {
                         observer.log(log_level(level), &text(facility), &text(message));
                     }
+                }
+                sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => {
+                    self.tokens.fetch(text(sys::rd_kafka_event_config_string(event)).into_owned());
                 }
                 _ => {}
             }
