@@ -236,3 +236,28 @@ fn children_that_are_planned_no_more_go_away() {
     }
     assert!(ground.api.object("service", "telemetry-mqtt").is_some());
 }
+
+#[test]
+fn services_whose_names_had_to_be_shaped_come_and_go_as_any() {
+    let ground = Playground::start();
+    let _operator = Operator::start(&ground.api);
+    let services = |pipeline: &str| -> Vec<String> {
+        let owned = owned(&ground.api).into_iter().filter(|(kind, object)| {
+            kind == "service" && object["metadata"]["ownerReferences"][0]["name"] == pipeline
+        });
+        owned.map(|(_, object)| object["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for name in ["9lives", "a.b"] {
+        let pipeline = telemetry(&ground, "shaped").set("/metadata/name", name);
+        ground.api.apply(&pipeline);
+        ground.api.wait_condition(name, "Ready", "True/Available");
+        let both = services(name);
+        assert_eq!(both.len(), 2, "{both:?}");
+        assert!(both.iter().all(|service| !service.starts_with(name)), "{both:?}");
+        ground.api.apply(pipeline.set("/spec/endpoints/1/exposure/type", "Pod"));
+        ground.api.wait_condition(name, "Ready", "True/Available");
+        let left = services(name);
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(both.contains(&left[0]), "{left:?} of {both:?}");
+    }
+}
