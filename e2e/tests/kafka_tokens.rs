@@ -157,4 +157,9 @@ fn the_operator_asks_kafka_with_a_token_and_tells_why_it_has_none() {
     }
     parts.server.know("edge", ENCODED);
     until("the next look", SOON, || look(&clusters).ok());
+
+    // Nobody has looked for longer than the token lives.
+    let had = Instant::now();
+    until("the token has expired", SOON, || (had.elapsed() > LIFETIME).then_some(()));
+    look(&clusters).unwrap();
 }
