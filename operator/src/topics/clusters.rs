@@ -181,7 +181,12 @@ impl Line {
             None => Connection::new(access).and_then(|connection| call(self.connection.insert(connection))),
         };
         self.failed = None;
-        if let Err(error @ (KafkaError::Unreachable { .. } | KafkaError::Authentication { .. })) = &answer {
+        if let Err(
+            error @ (KafkaError::Unreachable { .. }
+            | KafkaError::Authentication { .. }
+            | KafkaError::Token { .. }),
+        ) = &answer
+        {
             // librdkafka waits longer and longer between attempts and keeps repeated errors to itself; a new client
             // does neither.
             self.connection = None;
