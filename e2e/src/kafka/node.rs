@@ -33,11 +33,12 @@ pub(super) enum Role {
     Broker,
 }
 
-/// Everything that goes into a node's properties.
 /// A broker's file with the keys of [`NodePlan::jwks`].
 const JWKS: &str = "jwks.json";
+/// Kafka's classes for OAUTHBEARER.
 const OAUTH: &str = "org.apache.kafka.common.security.oauthbearer";
 
+/// Everything that goes into a node's properties.
 #[derive(Clone)]
 pub(super) struct NodePlan {
     pub(super) id: i32,

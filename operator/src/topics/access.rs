@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::Uri;
+use http::uri::Scheme;
 use k8s_openapi::api::core::v1::Secret;
 use penstock_crds::connection;
 use penstock_crds::edge::{KafkaAuthentication, KafkaConfig, ReferencePath};
@@ -112,13 +114,10 @@ impl Access {
 
     /// Where the token that authenticates comes from, as `host:port`.
     pub(super) fn token_server(&self) -> Option<String> {
-        let url = &self.key.authentication.as_ref()?.token.as_ref()?.url;
-        let (scheme, rest) = url.split_once("://")?;
-        let server = rest.split('/').next()?;
-        // The colons of an IPv6 address are within brackets.
-        let has_port = server.rsplit(']').next().is_some_and(|end| end.contains(':'));
-        let port = if scheme == "https" { 443 } else { 80 };
-        Some(if has_port { server.to_owned() } else { format!("{server}:{port}") })
+        // Read as the client reads it that connects there. What it cannot read it does not ask.
+        let url: Uri = self.key.authentication.as_ref()?.token.as_ref()?.url.parse().ok()?;
+        let default = if url.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        Some(format!("{}:{}", url.host()?, url.port_u16().unwrap_or(default)))
     }
 
     /// Where Kafka is.

@@ -4,7 +4,6 @@
 use std::ffi::CString;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use rdkafka::bindings as sys;
@@ -18,37 +17,21 @@ const WORDS: usize = 512;
 
 type Fetched = Result<OAuthToken, String>;
 
-/// What has been fetched and not yet handed to the client.
-#[derive(Debug, Default)]
-pub(super) struct Tokens(Arc<Arrived>);
-
+/// What has been fetched and not yet handed to the client. It is looked at once for each event, and an event has the
+/// reports of a whole batch.
 #[derive(Default)]
-struct Arrived {
-    fetched: Mutex<Option<Fetched>>,
-    /// There is one, without the lock.
-    is_there: AtomicBool,
-}
-
-impl std::fmt::Debug for Arrived {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Arrived").field("is_there", &self.is_there).finish_non_exhaustive()
-    }
-}
-
-impl Arrived {
-    fn put(&self, fetched: Fetched) {
-        *self.fetched.lock() = Some(fetched);
-        self.is_there.store(true, Ordering::Release);
-    }
-}
+pub(super) struct Tokens(Arc<Mutex<Option<Fetched>>>);
 
 impl Tokens {
     /// Begins to fetch one.
     pub(super) fn fetch(&self, request: String) {
         let arrived = Arc::clone(&self.0);
-        let fetch = move || arrived.put(token::fetch(Some(&request)).map_err(|error| error.to_string()));
+        let fetch = move || {
+            let fetched = token::fetch(Some(&request)).map_err(|error| error.to_string());
+            *arrived.lock() = Some(fetched);
+        };
         if let Err(error) = std::thread::Builder::new().name("kafka-token".to_owned()).spawn(fetch) {
-            self.0.put(Err(format!("no thread to fetch a token: {error}")));
+            *self.0.lock() = Some(Err(format!("no thread to fetch a token: {error}")));
         }
     }
 
@@ -57,10 +40,7 @@ impl Tokens {
     /// # Safety
     /// `client` must be alive.
     pub(super) unsafe fn hand_over(&self, client: *mut sys::rd_kafka_t) {
-        if !self.0.is_there.swap(false, Ordering::Acquire) {
-            return;
-        }
-        let Some(fetched) = self.0.fetched.lock().take() else { return };
+        let Some(fetched) = self.0.lock().take() else { return };
         let failure = match fetched {
             // SAFETY: as above.
             Ok(token) => unsafe { set(client, token) }.err(),
