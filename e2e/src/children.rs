@@ -44,10 +44,8 @@ impl ApiServer {
     #[track_caller]
     pub fn delete_with_children(&self, pipeline: &str) {
         self.kubectl(&["delete", "ipl", pipeline, "-n", "iot"]).expect_ok();
-        for kind in KINDS {
-            let of_it = format!("penstock.dev/pipeline={pipeline}");
-            self.kubectl(&["delete", kind, "-n", "iot", "-l", &of_it, "--wait=false"]).expect_ok();
-        }
+        let (kinds, of_it) = (KINDS.join(","), format!("penstock.dev/pipeline={pipeline}"));
+        self.kubectl(&["delete", &kinds, "-n", "iot", "-l", &of_it, "--wait=false"]).expect_ok();
         until("its children are gone", SOON, || self.children(pipeline).is_empty().then_some(()));
     }
 }

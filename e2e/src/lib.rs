@@ -27,6 +27,7 @@ pub mod kstatus;
 pub mod kubectl;
 pub mod load;
 pub mod mounted;
+pub mod objects;
 pub mod operator;
 pub mod parts;
 pub mod pipeline;

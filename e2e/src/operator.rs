@@ -135,22 +135,6 @@ pub fn condition(pipeline: &Value, kind: &str) -> Option<String> {
 }
 
 impl ApiServer {
-    /// An object as JSON; nothing when it is not there.
-    #[track_caller]
-    pub fn object(&self, kind: &str, name: &str) -> Option<Value> {
-        let said = self.kubectl(&["get", kind, name, "-n", "iot", "-o", "json", "--ignore-not-found"]);
-        let text = said.expect_ok();
-        (!text.is_empty()).then(|| serde_json::from_str(&text).expect("JSON of kubectl"))
-    }
-
-    /// All objects of a kind in `iot`.
-    #[track_caller]
-    pub fn objects(&self, kind: &str) -> Vec<Value> {
-        let text = self.kubectl(&["get", kind, "-n", "iot", "-o", "json"]).expect_ok();
-        let list: Value = serde_json::from_str(&text).expect("JSON of kubectl");
-        list["items"].as_array().cloned().unwrap_or_default()
-    }
-
     /// Applies manifests as a person does.
     #[track_caller]
     pub fn apply(&self, manifest: impl ToString) {

@@ -1,5 +1,6 @@
 //! A part that runs: its process, its log, its end.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{LazyLock, Mutex, Once};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -72,7 +74,7 @@ impl Process {
         let child = spawn(command)
             .unwrap_or_else(|error| panic!("{name}: cannot start {}: {error}", program.as_ref().display()));
         show_logs_on_panic();
-        RUNNING.lock().expect("no panic while held").push(log.clone());
+        RUNNING.lock().expect("no panic while held").push(Running { log: log.clone(), by: whose() });
         Self { name: name.to_owned(), child, log, status: None }
     }
 
@@ -191,23 +193,53 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         let mut running = RUNNING.lock().expect("no panic while held");
-        if let Some(place) = running.iter().position(|log| *log == self.log) {
+        if let Some(place) = running.iter().position(|part| part.log == self.log) {
             running.swap_remove(place);
         }
     }
 }
 
-/// The logs of all parts that this test process has running.
-static RUNNING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// A part that runs.
+struct Running {
+    log: PathBuf,
+    /// The thread of the test that started it; none for what tests share.
+    by: Option<ThreadId>,
+}
 
-/// A failed test shows the end of every log, also those of parts that several tests share.
+static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static SHARES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Starts parts that other tests use too: any of them that fails shows their logs.
+pub fn shared<T>(start: impl FnOnce() -> T) -> T {
+    let before = SHARES.replace(true);
+    let started = start();
+    SHARES.set(before);
+    started
+}
+
+fn whose() -> Option<ThreadId> {
+    (!SHARES.get()).then(|| std::thread::current().id())
+}
+
+/// A failed test shows the end of the logs of its parts, and of those that tests share.
 fn show_logs_on_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let default = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             default(info);
-            for log in RUNNING.lock().map(|running| running.clone()).unwrap_or_default() {
+            let here = std::thread::current();
+            // A thread without a name is not a test's own, but one that a test has started.
+            let concerns =
+                |part: &&Running| here.name().is_none() || part.by.is_none_or(|by| by == here.id());
+            let logs: Vec<_> = RUNNING.lock().map_or_else(
+                |_| Vec::new(),
+                |running| running.iter().filter(concerns).map(|part| part.log.clone()).collect(),
+            );
+            for log in logs {
                 eprintln!("{}", log_tail(&log, 3 << 10));
             }
         }));

@@ -72,7 +72,7 @@ fn one_replica_becomes_three_and_one_again_under_load() {
 
 #[test]
 fn without_kafka_clients_are_told_to_come_back_and_the_pipeline_stays_ready() {
-    let cluster = &*Installed::shared();
+    let cluster = &*Installed::alone();
     cluster.apply_ready(&cluster.telemetry("outage").ack_timeout(3));
     let loads = cluster.loads("outage");
     let broker = cluster.kafka.broker(0);

@@ -52,7 +52,7 @@ fn ended(cluster: &Installed, loads: Loads, topic: &str) -> (History, Vec<Record
 
 #[test]
 fn a_client_whose_pod_is_killed_in_mid_handshake_goes_on_with_it_on_the_other_pod() {
-    let cluster = &*Installed::shared();
+    let cluster = &*Installed::alone();
     let redis = cluster.redis(Redis::standalone());
     cluster.apply_ready(&pipeline(cluster, &redis, "killed").ack_timeout(10));
     let [first, second] = &cluster.pods("killed")[..] else { panic!("two pods") };
@@ -100,7 +100,7 @@ fn a_client_whose_pod_is_killed_in_mid_handshake_goes_on_with_it_on_the_other_po
 fn a_rolling_update_under_two_thousand_clients_loses_nothing_and_tells_them_one_by_one() {
     const CLIENTS: u32 = 500;
     const CLIENT_SECONDS: u32 = 8;
-    let cluster = &*Installed::shared();
+    let cluster = &*Installed::alone();
     let redis = cluster.redis(Redis::standalone());
     let pipeline = pipeline(cluster, &redis, "crowd")
         .set("/spec/edge/drain", json!({"acceptSeconds": 3, "clientSeconds": CLIENT_SECONDS}));
@@ -144,7 +144,7 @@ fn spread(closes: &[&Close]) -> (usize, usize) {
 
 #[test]
 fn redis_fails_over_under_load_and_nothing_acknowledged_is_lost() {
-    let cluster = &*Installed::shared();
+    let cluster = &*Installed::alone();
     let redis = cluster.redis(Redis::sentinels());
     cluster.apply_ready(&pipeline(cluster, &redis, "failover").ack_timeout(5));
     let loads = loads(cluster, "failover", |plan| plan.clients(4).rate(100));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use penstock_e2e::device::{self, Device, unknown};
 use penstock_e2e::load::wire::{Connect, Packet, Properties, Publish, Version, pubrel, user_property};
 use penstock_e2e::pods::{Pods, client_id};
+use penstock_e2e::process::shared;
 use penstock_e2e::raw::ANSWER;
 use penstock_e2e::until::{SOON, until};
 use penstock_e2e::{Kafka, Pipeline};
@@ -17,7 +18,8 @@ use serde_json::json;
 const BOTH: [Version; 2] = [Version::V311, Version::V5];
 
 /// One pod for all tests that only talk to it.
-static POD: LazyLock<Pods<'static>> = LazyLock::new(|| Pods::one(Kafka::shared(), |pipeline| pipeline));
+static POD: LazyLock<Pods<'static>> =
+    LazyLock::new(|| shared(|| Pods::one(Kafka::shared(), |pipeline| pipeline)));
 
 fn device(version: Version) -> (Device, String) {
     let name = client_id("two");

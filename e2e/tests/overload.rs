@@ -1,11 +1,11 @@
 //! More than Kafka takes: it goes on at its full rate, memory stays within the budgets, probes are answered, nobody is kept
-//! out by others, and nothing acknowledged is lost.
+//! out by others, and nothing acknowledged is lost. A program of its own, for the tests of `main.rs` would take the processors
+//! from it.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use penstock_e2e::checker::check;
 use penstock_e2e::crowd::{Crowd, half_a_publish};
 use penstock_e2e::load::Loads;
@@ -69,9 +69,6 @@ fn measure(sidecar: &Sidecar, loads: &[&Loads]) -> (f64, Duration) {
     ((acknowledged() - before) as f64 / start.elapsed().as_secs_f64(), longest)
 }
 
-/// Each test of this file wants the processors for itself.
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// A sidecar with a narrow road to Kafka.
 fn narrow() -> (Kafka, String, Sidecar) {
     let road = Arc::new(Balancer::start());
@@ -90,7 +87,6 @@ fn narrow() -> (Kafka, String, Sidecar) {
 
 #[test]
 fn ten_times_what_kafka_takes_costs_no_goodput() {
-    let _alone = ALONE.lock();
     let (kafka, topic, sidecar) = narrow();
     let few = loads(&sidecar, CLIENTS, PER_SECOND);
     let _ = within(SETTLE, || None::<()>);
@@ -136,7 +132,6 @@ const BESIDE: Duration = Duration::from_secs(30);
 
 #[test]
 fn clients_that_send_without_an_end_keep_nobody_else_out() {
-    let _alone = ALONE.lock();
     let (kafka, topic, sidecar) = narrow();
     let greedy = [sidecar.mqtt3_load(), sidecar.mqtt5_load()]
         .map(|plan| plan.project("greedy").clients(1).window(2_000).payload_bytes(1_000));

@@ -1,10 +1,6 @@
 //! The operator with the rights that the chart gives it, and with each of them taken away.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
-#[path = "chart/helm.rs"]
-#[allow(dead_code, reason = "the tests of the chart use more of it")]
-mod helm;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +12,7 @@ use penstock_e2e::{ApiServer, Operator, Pipeline, Playground, folder, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helm::{NAMESPACE, find, rendered};
+use crate::chart::helm::{NAMESPACE, find, rendered};
 
 const ACCOUNT: &str = "penstock-operator";
 /// Kinds of children, as kubectl takes them together.
@@ -158,7 +154,7 @@ fn the_rights_of_the_chart_are_enough() {
     api.wait_condition("gap", "Ready", "True/Available");
     assert!(api.object("networkpolicy", "gap").is_none());
     until("the Event is there", START, || {
-        api.objects("events.events.k8s.io").iter().any(|event| event["reason"] == "Available").then_some(())
+        api.objects("event").iter().any(|event| event["reason"] == "Available").then_some(())
     });
     versions.catch_up(api);
     for version in versions.of_pipeline("gap") {

@@ -228,7 +228,7 @@ fn durability_is_told_and_decides_only_where_it_is_required() {
 
 /// Reasons of the Events of a pipeline, oldest first, each as often as it came.
 fn events(api: &ApiServer, pipeline: &str) -> Vec<String> {
-    let mut events = api.objects("events.events.k8s.io");
+    let mut events = api.objects("event");
     events.retain(|event| event["regarding"]["name"] == pipeline);
     events.sort_by_key(|event| event["eventTime"].as_str().unwrap_or_default().to_owned());
     let often = |event: &Value| event["series"]["count"].as_u64().unwrap_or(1) as usize;

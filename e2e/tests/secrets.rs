@@ -207,9 +207,9 @@ fn an_operator_writes_no_secret_whatever_goes_wrong() {
     let more = hash_of(&users);
     search("the log", &operator.log(), &more);
     search("metrics", &operator.admin("/metrics").unwrap(), &more);
-    for kind in ["ipl", "events", "configmaps", "deployments", "services", "networkpolicies"] {
+    for kind in ["ipl", "event", "configmap", "deployment", "service", "networkpolicy"] {
         search(kind, &json!(api.objects(kind)).to_string(), &more);
     }
-    let secrets = json!(api.objects("secrets")).to_string();
+    let secrets = json!(api.objects("secret")).to_string();
     assert!(secrets.contains(USER), "what is searched for can be found");
 }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Secret;
 use penstock_crds::pipeline::{Kafka as KafkaSpec, TopicSpec, TopicState, TopicStatus};
 use penstock_e2e::Kafka;
 use penstock_e2e::kafka::TopicSpec as NewTopic;
+use penstock_e2e::process::shared;
 use penstock_e2e::until::{SOON, until};
 use penstock_operator::finding::Truth;
 use penstock_operator::reason::Reason;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// One broker that would create any topic that somebody asks about.
-static EAGER: LazyLock<Kafka> = LazyLock::new(|| Kafka::single().auto_create().start());
+static EAGER: LazyLock<Kafka> = LazyLock::new(|| shared(|| Kafka::single().auto_create().start()));
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 

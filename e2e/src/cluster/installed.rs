@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde_json::{Value, json};
 
 use super::Cluster;
@@ -15,7 +15,7 @@ use crate::checker::{History, check};
 use crate::load::wire::Version;
 use crate::load::{Loads, Plan};
 use crate::until::{SOON, START};
-use crate::{Image, Kafka, Pipeline, operator, sidecar, until};
+use crate::{Image, Kafka, Pipeline, operator, process, sidecar, until};
 
 /// Namespace of the operator.
 pub const SYSTEM: &str = "penstock-system";
@@ -32,6 +32,8 @@ pub struct Installed {
     cluster: Cluster,
 }
 
+static SHARED: LazyLock<RwLock<Installed>> = LazyLock::new(|| RwLock::new(process::shared(Installed::start)));
+
 impl Deref for Installed {
     type Target = Cluster;
 
@@ -41,10 +43,14 @@ impl Deref for Installed {
 }
 
 impl Installed {
-    /// The one that the tests of a file share, one after another: some of them stop its Kafka.
-    pub fn shared() -> MutexGuard<'static, Self> {
-        static SHARED: LazyLock<Mutex<Installed>> = LazyLock::new(|| Mutex::new(Installed::start()));
-        SHARED.lock()
+    /// The one that tests share, each in a namespace of its own.
+    pub fn shared() -> RwLockReadGuard<'static, Self> {
+        SHARED.read()
+    }
+
+    /// The same for one test alone, which breaks what others need, or takes an address that there is once.
+    pub fn alone() -> RwLockWriteGuard<'static, Self> {
+        SHARED.write()
     }
 
     /// Starts a cluster, loads both images and busybox, installs the chart as `docs/install.md` says, and waits until

@@ -18,7 +18,7 @@ use self::node::{NodePlan, Role};
 pub use self::records::{Record, read};
 use crate::pki::Authority;
 use crate::place::Place;
-use crate::{Balancer, folder, ports};
+use crate::{Balancer, folder, ports, process};
 
 /// What the logs of a measured cluster may need until old segments go.
 const STEADY_BYTES: u64 = 4 << 30;
@@ -107,9 +107,9 @@ impl Kafka {
         }
     }
 
-    /// One node that all tests of a file share; for tests that break nothing.
+    /// One node that all tests share; for tests that break nothing.
     pub fn shared() -> &'static Kafka {
-        static SHARED: LazyLock<Kafka> = LazyLock::new(|| Kafka::single().start());
+        static SHARED: LazyLock<Kafka> = LazyLock::new(|| process::shared(|| Kafka::single().start()));
         &SHARED
     }
 

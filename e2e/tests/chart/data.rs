@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::helm::{Helm, NAMESPACE, chart, find, objects, rendered, root, title};
+use super::helm::{Helm, NAMESPACE, chart, find, objects, rendered, root, title};
 
 /// All that the chart can make.
 const EVERYTHING: [&str; 8] = [

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::helm::{find, rendered, title};
+use super::helm::{find, rendered, title};
 
 /// One right: API group, resource, verb.
 type Right = (String, String, String);

@@ -10,7 +10,7 @@ use penstock_operator::client;
 use penstock_operator::lease::{Lease, identity};
 use penstock_operator::telemetry::Telemetry;
 
-use crate::helm::{Helm, NAMESPACE, chart, root};
+use super::helm::{Helm, NAMESPACE, chart, root};
 
 const SOON: Duration = Duration::from_secs(30);
 const PIPELINE: &str = "ingestpipelines.penstock.dev";

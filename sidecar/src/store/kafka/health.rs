@@ -9,6 +9,10 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::classify::{cause_of, is_aftermath};
 use crate::store::TransientCause;
 
+/// What a broker says of a login at a time when that connection may not have one, for example again too soon (KIP-368). It says
+/// nothing of the credentials, and the client connects anew at once.
+const OUT_OF_TURN: &str = "Request not valid in current SASL state";
+
 /// Kafka's health as this pod sees it.
 #[derive(Debug)]
 pub struct Health {
@@ -132,7 +136,7 @@ impl Health {
 
     /// The client says that something is wrong.
     pub(super) fn client_error(&self, error: RDKafkaErrorCode, message: &str) {
-        if !is_aftermath(error) {
+        if !is_aftermath(error) && !message.contains(OUT_OF_TURN) {
             self.note(cause_of(error), Over::Reached, || message.to_owned());
         }
     }

@@ -2,6 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 mod data;
-mod helm;
+pub(crate) mod helm;
 mod rights;
 mod served;

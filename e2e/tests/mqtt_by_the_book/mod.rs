@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use penstock_e2e::kafka::Record;
 use penstock_e2e::load::wire::{self, Packet, Publish, Version};
+use penstock_e2e::process::shared;
 use penstock_e2e::raw::{ANSWER, Raw};
 use penstock_e2e::{Kafka, Pipeline, Sidecar};
 
@@ -35,7 +36,7 @@ struct Book {
 static BOOK: LazyLock<Book> = LazyLock::new(|| {
     let kafka = Kafka::shared();
     let topic = kafka.create_topic("book", 3);
-    Book { sidecar: Sidecar::run(&Pipeline::telemetry(kafka, &topic)).start(), topic }
+    Book { sidecar: shared(|| Sidecar::run(&Pipeline::telemetry(kafka, &topic)).start()), topic }
 });
 
 fn mqtt() -> SocketAddr {

@@ -8,12 +8,12 @@ mod rumqttc_publisher;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use self::rumqttc_publisher::Rumqttc;
 use penstock_e2e::checker::{History, Verdict, check};
 use penstock_e2e::load::wire::Version;
 use penstock_e2e::publishers::{Publisher, Publishing, Script};
 use penstock_e2e::until::{SOON, until};
 use penstock_e2e::{Kafka, Pipeline, Sidecar};
-use rumqttc_publisher::Rumqttc;
 
 const BOTH: [Version; 2] = [Version::V311, Version::V5];
 /// A client may take as long for its messages as small machines need.
