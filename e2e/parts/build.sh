@@ -85,18 +85,18 @@ build_containerd() {
 
 build_helm() {
   local module=helm.sh/helm/v3
-  pinned helm/go.mod "$module $HELM" || return 1
-  go_build helm "$1" "-X $module/internal/version.version=$HELM" $module/cmd/helm
+  pinned kubernetes/go.mod "$module $HELM" || return 1
+  go_build kubernetes "$1" "-X $module/internal/version.version=$HELM" $module/cmd/helm
 }
 
 build_coredns() {
-  pinned coredns/go.mod "github.com/coredns/coredns $COREDNS" || return 1
-  go_build coredns "$1" "" github.com/coredns/coredns
+  pinned kubernetes/go.mod "github.com/coredns/coredns $COREDNS" || return 1
+  go_build kubernetes "$1" "" github.com/coredns/coredns
 }
 
 build_metrics_server() {
-  pinned metrics-server/go.mod "sigs.k8s.io/metrics-server $METRICS_SERVER" || return 1
-  go_build metrics-server "$1" "" sigs.k8s.io/metrics-server/cmd/metrics-server
+  pinned kubernetes/go.mod "sigs.k8s.io/metrics-server $METRICS_SERVER" || return 1
+  go_build kubernetes "$1" "" sigs.k8s.io/metrics-server/cmd/metrics-server
 }
 
 build_kafka() {

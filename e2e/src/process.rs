@@ -74,7 +74,8 @@ impl Process {
         let child = spawn(command)
             .unwrap_or_else(|error| panic!("{name}: cannot start {}: {error}", program.as_ref().display()));
         show_logs_on_panic();
-        RUNNING.lock().expect("no panic while held").push(Running { log: log.clone(), by: whose() });
+        let by = Owner::here().0;
+        RUNNING.lock().expect("no panic while held").push(Running { log: log.clone(), by });
         Self { name: name.to_owned(), child, log, status: None }
     }
 
@@ -208,20 +209,32 @@ struct Running {
 
 static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
 
+/// Whose the parts are that are started: the test's whose thread this is, or everybody's.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner(Option<ThreadId>);
+
+impl Owner {
+    /// The owner of what is started here.
+    pub(crate) fn here() -> Self {
+        OWNER.get().unwrap_or_else(|| Self(Some(std::thread::current().id())))
+    }
+
+    /// Starts parts for this owner, on whatever thread.
+    pub(crate) fn runs<T>(self, start: impl FnOnce() -> T) -> T {
+        let before = OWNER.replace(Some(self));
+        let started = start();
+        OWNER.set(before);
+        started
+    }
+}
+
 thread_local! {
-    static SHARES: Cell<bool> = const { Cell::new(false) };
+    static OWNER: Cell<Option<Owner>> = const { Cell::new(None) };
 }
 
 /// Starts parts that other tests use too: any of them that fails shows their logs.
 pub fn shared<T>(start: impl FnOnce() -> T) -> T {
-    let before = SHARES.replace(true);
-    let started = start();
-    SHARES.set(before);
-    started
-}
-
-fn whose() -> Option<ThreadId> {
-    (!SHARES.get()).then(|| std::thread::current().id())
+    Owner(None).runs(start)
 }
 
 /// A failed test shows the end of the logs of its parts, and of those that tests share.

@@ -266,6 +266,8 @@ fn an_error_pubrec_frees_its_identifier_on_5_and_3_is_closed() {
     let publish = Publish { qos: 2, ..Publish::new(Version::V311, "nobody/asked", b"1", 1) };
     three.raw.send(&publish.encode());
     assert_eq!(three.raw.packets_until_closed(ANSWER), [], "3.1.1 has no negative PUBREC");
+    // A message is counted when its answer has been written, which a client may see before.
+    until("nothing is in flight", SOON, || (pods[0].total("inFlight") == 0).then_some(()));
     let ledger = pods[0].assert_ledger_balances();
     let total = &ledger["total"];
     assert_eq!((total["acknowledged"].as_u64(), total["refused"].as_u64()), (Some(1), Some(7)), "{total}");

@@ -187,6 +187,11 @@ fn a_hundred_pipelines_come_up_from_cold() {
         let ready = |object: &&Value| condition(object, "Ready").as_deref() == Some("True/Available");
         (api.objects("ipl").iter().filter(ready).count() == COUNT).then_some(())
     });
+    // Last of a pipeline's writes is the event that tells of it.
+    until("all are told of", SOON, || {
+        let told = api.objects("event").into_iter().filter(|event| event["reason"] == "Available");
+        (told.count() == COUNT).then_some(())
+    });
     let writes = api.writes_of_operator();
     assert!(writes.len() <= 10 * COUNT, "{} writes", writes.len());
     assert!(writes.iter().all(|write| write.code < 300), "{writes:#?}");

@@ -177,8 +177,14 @@ fn a_forgotten_session_is_a_violation_unless_the_test_took_it() {
 
 #[test]
 fn more_copies_than_sends_are_our_doing() {
-    let verdict = judge(vec![acknowledged(0)], &[record(0, 0), record(0, 1)]);
+    let again = record(0, 1);
+    let verdict = judge(vec![acknowledged(0)], &[record(0, 0), again.clone()]);
+    assert_only(&verdict, "stored again under its id", 1);
+    verdict.allow_repeats().assert_kept();
+    let anew = Record { headers: vec![("ce_id".into(), b"another".to_vec())], ..again };
+    let verdict = judge(vec![acknowledged(0)], &[record(0, 0), anew]);
     assert_only(&verdict, "stored more often than sent", 1);
+    assert!(!verdict.allow_repeats().violations().is_empty());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::{Site, TlsFiles, User};
 use crate::credentials::Issuer;
 use crate::disk::SmallDisk;
 use crate::place::Place;
-use crate::process::run;
+use crate::process::{Owner, run};
 use crate::until::START;
 use crate::{Balancer, Process, parts};
 
@@ -76,6 +76,7 @@ impl Broker {
     /// Formats and starts nodes side by side, and waits until each says that it serves.
     #[track_caller]
     pub(super) fn start_all(folder: &Path, plans: Vec<NodePlan>) -> Vec<Broker> {
+        let owner = Owner::here();
         let nodes: Vec<_> = plans
             .into_iter()
             .map(|plan| {
@@ -100,7 +101,7 @@ impl Broker {
                 std::thread::spawn(move || {
                     format(&home, &plan.users);
                     let place = plan.site.place;
-                    let process = start(&place, &name, &home, plan.steady);
+                    let process = owner.runs(|| start(&place, &name, &home, plan.steady));
                     Broker {
                         name,
                         folder: home,
