@@ -50,7 +50,7 @@ dev: build ## Serve docs/examples/quickstart.yaml with an embedded broker until 
 	@e2e/demo.sh --serve
 
 .PHONY: parts
-parts: ## Install Debian packages; build or fetch Kafka, Kubernetes and what else tests start (15 minutes once)
+parts: ## Install Debian packages; build or fetch Kafka, Kubernetes and what else tests start (6 minutes once)
 	e2e/parts/build.sh
 
 .PHONY: debian

@@ -83,7 +83,9 @@ fn a_sidecar_writes_with_a_token_and_shows_the_next_one_before_it_expires() {
     assert_eq!(parts.kafka.read(&topic).len(), stored);
     let log = sidecar.log();
     assert!(!log.contains("sesame") && !log.contains("eyJ"), "{log}");
-    assert!(!log.contains("Kafka at"), "a trouble in {log}");
+    // A login on a connection in use (KIP-368) may cost the connection, when requests cross it; the client then connects anew.
+    assert!(!log.contains("check spec.kafka.authentication"), "refused credentials in {log}");
+    assert_eq!(log.matches("Kafka at").count(), log.matches("Kafka is well again").count(), "{log}");
 }
 
 #[test]

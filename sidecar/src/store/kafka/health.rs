@@ -188,3 +188,18 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_out_of_turn_is_no_trouble_and_a_refused_one_is() {
+        let health = Health::new(&["broker:9092".to_owned()]);
+        let said = |why: &str| format!("SASL OAUTHBEARER mechanism handshake failed: Broker: {why}");
+        health.client_error(RDKafkaErrorCode::Authentication, &said(OUT_OF_TURN));
+        assert_eq!(health.trouble(), None);
+        health.client_error(RDKafkaErrorCode::Authentication, &said("SASL Authentication failed"));
+        assert!(health.trouble().is_some_and(|trouble| trouble.contains("check spec.kafka.authentication")));
+    }
+}
