@@ -371,7 +371,7 @@ impl Intake {
             topic,
             key: keyed.then_some(scratch.key.as_slice()),
             payload: arrival.payload,
-            headers: &scratch.headers,
+            headers: scratch.headers.list(),
             timestamp_millis: unix_millis(),
         };
         let Arrival { tag, ticket, arrived, .. } = *arrival;

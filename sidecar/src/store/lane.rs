@@ -92,6 +92,11 @@ impl Ticket {
         Self(bits)
     }
 
+    /// Whether both are of the same lane.
+    pub(super) fn shares_lane(self, other: Self) -> bool {
+        self.parts().0 == other.parts().0
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of 64 bits")]
     fn parts(self) -> (LaneKey, u32) {
         (LaneKey((self.0 >> 32) as u32), self.0 as u32)

@@ -5,7 +5,7 @@ pub mod lane;
 pub mod record;
 
 pub use lane::{Lane, LaneKey, Lanes};
-pub use record::{Headers, MessageId, Record};
+pub use record::{HeaderList, Headers, MessageId, Record};
 
 /// The place where a message was stored. Nothing outside this module and its children can make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -78,15 +78,59 @@ impl Headers {
         self.ends.push((name_end, self.bytes.len()));
     }
 
-    /// The headers, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut start = 0;
-        self.ends.iter().filter_map(move |&(name_end, value_end)| {
-            let name = self.bytes.get(start..name_end)?;
-            let value = self.bytes.get(name_end..value_end)?;
+    /// Appends all of a list.
+    pub fn extend(&mut self, list: HeaderList<'_>) {
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(list.bytes);
+        self.ends.extend(list.ends.iter().map(|end| {
+            let [name_end, value_end] = [end.0, end.1].map(|end| end - list.start + before);
+            (name_end, value_end)
+        }));
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn list(&self) -> HeaderList<'_> {
+        HeaderList { bytes: &self.bytes, start: 0, ends: &self.ends }
+    }
+
+    /// Names and values together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Headers that stand behind one another in a [`Headers`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeaderList<'a> {
+    /// Theirs alone.
+    bytes: &'a [u8],
+    /// Where they begin in the buffer that the ends are counted in.
+    start: usize,
+    ends: &'a [(usize, usize)],
+}
+
+impl<'a> HeaderList<'a> {
+    /// Name and value of each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let Self { mut bytes, mut start, ends } = *self;
+        ends.iter().filter_map(move |&(name_end, value_end)| {
+            let name = bytes.split_off(..name_end - start)?;
+            let value = bytes.split_off(..value_end - name_end)?;
             start = value_end;
             Some((name, value))
         })
+    }
+
+    /// Takes the first `count` off.
+    #[must_use]
+    pub fn split_off_front(&mut self, count: usize) -> Self {
+        let ends = self.ends.split_off(..count).unwrap_or_default();
+        let end = ends.last().map_or(self.start, |(_, value_end)| *value_end);
+        let bytes = self.bytes.split_off(..end - self.start).unwrap_or_default();
+        let start = std::mem::replace(&mut self.start, end);
+        Self { bytes, start, ends }
     }
 
     /// How many there are.
@@ -118,7 +162,7 @@ pub struct Record<'a> {
     /// As it arrived.
     pub payload: &'a [u8],
     /// `CloudEvents` attributes and the sender's own.
-    pub headers: &'a Headers,
+    pub headers: HeaderList<'a>,
     /// Arrival, Unix milliseconds. Never the event time: retention goes by it.
     pub timestamp_millis: i64,
 }

@@ -38,7 +38,7 @@ async fn the_store_opens_the_topics_and_gets_receipts_with_offsets() {
         topic: 0,
         key: Some(b"d1"),
         payload: b"hello",
-        headers: &headers,
+        headers: headers.list(),
         timestamp_millis: 1_700_000_000_000,
     };
     let deadline = Instant::now() + PATIENCE;

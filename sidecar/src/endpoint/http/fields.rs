@@ -187,7 +187,7 @@ mod tests {
         let mut record = Headers::default();
         pass_on(&headers(fields), &mut SenderHeaders::over(&mut record));
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        record.iter().map(|(name, value)| (text(name), text(value))).collect()
+        record.list().iter().map(|(name, value)| (text(name), text(value))).collect()
     }
 
     #[test]

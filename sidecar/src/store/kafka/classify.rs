@@ -32,6 +32,14 @@ pub(super) fn is_aftermath(error: Code) -> bool {
     matches!(error, Code::PurgeQueue | Code::PurgeInflight | Code::Fatal | Code::GaplessGuarantee)
 }
 
+/// Whether a refused login is only one that came when its connection may not have one, for example again too soon
+/// (KIP-368). That says nothing of the credentials, and the client connects anew at once. The code is that of a refusal;
+/// only the text tells.
+#[must_use]
+pub(super) fn is_out_of_turn(message: &str) -> bool {
+    message.contains("Request not valid in current SASL state")
+}
+
 /// Why an error is transient.
 #[must_use]
 pub(super) fn cause_of(error: Code) -> TransientCause {

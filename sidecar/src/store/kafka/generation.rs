@@ -9,12 +9,14 @@
 //! behind it, and store what a connection sent after a message that is yet to be sent again (contract, rule 3).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::linger::{Gathered, Linger, Turn};
 use super::native::{Batch, Native, Reports};
 use super::positions::{Positions, Standing};
 use super::progress::Stall;
@@ -36,6 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// One producer, from its making to its last report.
 pub(super) struct Generation {
     native: Arc<Native<Observer>>,
+    linger: Linger,
     batch_bytes: usize,
     /// Set once.
     retired: AtomicBool,
@@ -75,6 +78,15 @@ impl Generation {
     pub(super) fn produce(&self, record: &Record<'_>, ticket: Ticket) -> Result<(), TransientCause> {
         self.native.produce(record, ticket).map_err(classify::cause_of)
     }
+
+    /// Lets a record wait for others, to be handed over with them.
+    pub(super) fn gather(&self, mut gathered: MutexGuard<'_, Gathered>, record: &Record<'_>, ticket: Ticket) {
+        let tell = gathered.add(record, ticket);
+        drop(gathered);
+        if tell {
+            self.native.end_poll();
+        }
+    }
 }
 
 /// What the report thread keeps between its rounds.
@@ -93,8 +105,9 @@ impl KafkaStore {
         let settings = settings::producer(&self.config, &self.references, batch_bytes)?;
         let names: Vec<_> = self.topics.iter().filter_map(Topic::c_name).collect();
         let native = Arc::new(Native::new(&settings, &names, Observer(Arc::downgrade(self)))?);
+        let linger = Linger::new(Duration::from_millis(u64::from(self.config.kafka.linger_milliseconds)));
         let (retired, stalled) = Default::default();
-        let generation = Arc::new(Generation { native, batch_bytes, retired, stalled });
+        let generation = Arc::new(Generation { native, linger, batch_bytes, retired, stalled });
         self.progress.lock().begin();
         self.producers_made.fetch_add(1, Ordering::Relaxed);
         self.producer.store(Some(Arc::clone(&generation)));
@@ -153,21 +166,24 @@ impl KafkaStore {
     fn take_reports_of(&self, generation: &Arc<Generation>, rounds: &mut Rounds, again: bool) {
         let mut retired_since: Option<Instant> = None;
         let mut said = false;
+        let mut messages = 0;
         loop {
             let mut events = 0;
-            let mut timeout = POLL;
+            let mut timeout = self.attend(generation, messages);
             while events < EVENTS_PER_WAKE && generation.native.poll(timeout, &mut rounds.reports) {
                 timeout = Duration::ZERO;
                 events += 1;
             }
-            if !rounds.reports.batches.is_empty() {
-                self.complete(rounds);
-            }
+            // Before anybody hears of it, so that nobody who has finds this producer again.
             let fatal = generation.native.fatal_error();
             if let Some((error, reason)) = fatal.as_ref().filter(|_| !said) {
                 said = true;
                 generation.retire();
                 self.health.failed_for_good(*error, reason, again);
+            }
+            messages = rounds.reports.messages.len();
+            if messages > 0 {
+                self.complete(rounds);
             }
             if self.ending.load(Ordering::Acquire) {
                 return;
@@ -181,6 +197,11 @@ impl KafkaStore {
                 Instant::now()
             });
             let held_by_nobody = Arc::strong_count(generation) == 1;
+            if held_by_nobody {
+                // Nothing gathers any more, and nothing may be handed over behind what is given up below.
+                fence(Ordering::Acquire);
+                self.hand_over(generation, &mut generation.linger.gathered());
+            }
             if held_by_nobody && generation.native.outstanding() == 0 {
                 return;
             }
@@ -192,6 +213,58 @@ impl KafkaStore {
             if fatal.is_some() || held_by_nobody && (too_long || generation.is_stalled()) {
                 generation.native.purge(too_long);
             }
+        }
+    }
+
+    /// Hands over what has gathered, if it is time to. Returns how long to wait for reports.
+    fn attend(&self, generation: &Generation, reports: usize) -> Duration {
+        match generation.linger.turn(reports, generation.is_retired()) {
+            Turn::Wait => POLL,
+            Turn::WaitFor(time) => time.min(POLL),
+            Turn::HandOver(mut gathered) => {
+                self.hand_over(generation, &mut gathered);
+                drop(gathered);
+                // The reports gather meanwhile.
+                generation.native.send_now();
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// What has gathered, if the next record is to gather with it. If there is no room left, all of it is handed over,
+    /// and nothing gathers any more.
+    pub(super) fn gathered<'a>(
+        &self,
+        generation: &'a Generation,
+        record: &Record<'_>,
+    ) -> Option<MutexGuard<'a, Gathered>> {
+        let mut gathered = generation.linger.join()?;
+        if gathered.has_room_for(record) {
+            return Some(gathered);
+        }
+        self.hand_over(generation, &mut gathered);
+        generation.linger.end(gathered);
+        generation.native.end_poll();
+        None
+    }
+
+    /// Hands what has gathered to the producer, in order. A record that it does not take is decided here, and with it
+    /// what came behind it in its lane: before anybody else sees that the record has left (contract, rule 3).
+    fn hand_over(&self, generation: &Generation, gathered: &mut Gathered) {
+        let mut failed: Vec<(Ticket, Outcome)> = Vec::new();
+        gathered.drain(|record, ticket| {
+            let before = failed.iter().find(|(before, _)| before.shares_lane(ticket));
+            let outcome = match before {
+                Some((_, outcome)) => *outcome,
+                None => match generation.produce(record, ticket) {
+                    Ok(()) => return,
+                    Err(cause) => Outcome::Transient(cause),
+                },
+            };
+            failed.push((ticket, outcome));
+        });
+        if !failed.is_empty() {
+            self.settle(&mut failed, &mut Vec::new(), None);
         }
     }
 
@@ -257,6 +330,12 @@ impl KafkaStore {
             }
         }
         drop(messages);
+        self.settle(outcomes, wake, oldest);
+    }
+
+    /// Takes outcomes to their lanes, gives back what the messages held, and wakes who waits. `oldest`: when the first of
+    /// those that are stored was produced.
+    fn settle(&self, outcomes: &mut Vec<(Ticket, Outcome)>, wake: &mut Vec<Waker>, oldest: Option<Instant>) {
         let reported = self.lanes.complete(outcomes.drain(..), wake);
         if let Some(oldest) = oldest {
             let now = Instant::now();

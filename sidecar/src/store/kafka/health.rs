@@ -6,12 +6,8 @@ use parking_lot::Mutex;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::classify::{cause_of, is_aftermath};
+use super::classify::{cause_of, is_aftermath, is_out_of_turn};
 use crate::store::TransientCause;
-
-/// What a broker says of a login at a time when that connection may not have one, for example again too soon (KIP-368). It says
-/// nothing of the credentials, and the client connects anew at once.
-const OUT_OF_TURN: &str = "Request not valid in current SASL state";
 
 /// Kafka's health as this pod sees it.
 #[derive(Debug)]
@@ -136,7 +132,7 @@ impl Health {
 
     /// The client says that something is wrong.
     pub(super) fn client_error(&self, error: RDKafkaErrorCode, message: &str) {
-        if !is_aftermath(error) && !message.contains(OUT_OF_TURN) {
+        if !is_aftermath(error) && !is_out_of_turn(message) {
             self.note(cause_of(error), Over::Reached, || message.to_owned());
         }
     }
@@ -197,7 +193,8 @@ mod tests {
     fn a_login_out_of_turn_is_no_trouble_and_a_refused_one_is() {
         let health = Health::new(&["broker:9092".to_owned()]);
         let said = |why: &str| format!("SASL OAUTHBEARER mechanism handshake failed: Broker: {why}");
-        health.client_error(RDKafkaErrorCode::Authentication, &said(OUT_OF_TURN));
+        health
+            .client_error(RDKafkaErrorCode::Authentication, &said("Request not valid in current SASL state"));
         assert_eq!(health.trouble(), None);
         health.client_error(RDKafkaErrorCode::Authentication, &said("SASL Authentication failed"));
         assert!(health.trouble().is_some_and(|trouble| trouble.contains("check spec.kafka.authentication")));

@@ -110,6 +110,11 @@ impl Mock {
         self.store.producer.load().as_ref().unwrap().native().pause(c"telemetry", partition);
     }
 
+    /// How many messages librdkafka has.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.store.producer.load().as_ref().map_or(0, |generation| generation.native().outstanding())
+    }
+
     /// Ends the store's threads; see [`Threads::end`].
     pub(crate) fn end(&mut self, patience: Duration) -> usize {
         self.threads.take().map_or(0, |threads| threads.end(patience))
@@ -161,7 +166,7 @@ pub(crate) fn edge_config(bootstrap_servers: &str) -> EdgeConfig {
             bootstrap_servers: bootstrap_servers.split(',').map(str::to_owned).collect(),
             tls: None,
             authentication: None,
-            linger_milliseconds: 1,
+            linger_milliseconds: 5,
             compression: Compression::None,
         },
         topics: vec![topic("telemetry"), topic("dead-letters")],

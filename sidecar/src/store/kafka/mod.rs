@@ -7,6 +7,7 @@ pub mod admin;
 mod classify;
 mod generation;
 mod health;
+mod linger;
 mod look;
 #[cfg(test)]
 pub(crate) mod mock;
@@ -228,19 +229,28 @@ impl KafkaStore {
             budget.give_back(bytes, 1);
             return Err(SubmitError::Transient(TransientCause::QueueFull));
         }
-        let produced = match lane.occupy(key, back, bytes) {
-            Ok(ticket) => generation.produce(record, ticket).inspect_err(|_| lane.retract()).inspect(|()| {
+        let taken = match self.gathered(generation, record) {
+            // Only here, where nothing that has gathered can fail unseen, is it known whether the lane may go on.
+            Some(gathered) => {
+                lane.occupy(key, back, bytes).inspect(|ticket| generation.gather(gathered, record, *ticket))
+            }
+            None => lane.occupy(key, back, bytes).and_then(|ticket| {
+                generation.produce(record, ticket).inspect_err(|_| lane.retract()).map(|()| ticket)
+            }),
+        };
+        match taken {
+            Ok(ticket) => {
                 if planted::is(Bug::EarlyAck) {
                     self.answer_early(topic, ticket);
                 }
-            }),
-            Err(cause) => Err(cause),
-        };
-        produced.map_err(|cause| {
-            self.window.give_back(bytes);
-            budget.give_back(bytes, 1);
-            SubmitError::Transient(cause)
-        })
+                Ok(())
+            }
+            Err(cause) => {
+                self.window.give_back(bytes);
+                budget.give_back(bytes, 1);
+                Err(SubmitError::Transient(cause))
+            }
+        }
     }
 
     fn answer_early(&self, topic: &Topic, ticket: Ticket) {

@@ -137,9 +137,10 @@ impl<O: Observer> Native<O> {
         }
     }
 
-    /// Waits up to `timeout` for an event and hands on its reports. Returns false when there was none.
+    /// Waits up to `timeout`, in whole milliseconds, for an event and hands on its reports. Returns false when there was
+    /// none, and when it was [told](Self::end_poll) to.
     pub(super) fn poll(&self, timeout: Duration, reports: &mut Reports) -> bool {
-        let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        let millis = c_int::try_from(timeout.as_micros().div_ceil(1_000)).unwrap_or(c_int::MAX);
         // SAFETY: client and queue live until drop. The event is destroyed below; nothing borrowed from it leaves.
         unsafe {
             self.tokens.hand_over(self.client());
@@ -180,6 +181,21 @@ impl<O: Observer> Native<O> {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Ends a wait for events, or the next one.
+    pub(super) fn end_poll(&self) {
+        // SAFETY: the queue lives until drop.
+        unsafe { sys::rd_kafka_queue_yield(self.queue) }
+    }
+
+    /// Has librdkafka send what it holds, whatever the linger, and waits a millisecond: it does so as long as somebody
+    /// waits for it to be done, and does not look more often.
+    pub(super) fn send_now(&self) {
+        // SAFETY: the client is alive. That not all is confirmed within the time is no error here.
+        unsafe {
+            sys::rd_kafka_flush(self.client(), 1);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod failure;
+mod linger;
 mod named;
 mod refusal;
 
@@ -69,7 +70,7 @@ impl Connection {
             duplicate: false,
             arrived: Instant::now(),
         };
-        with(&Record { topic, key, payload, headers: &headers, timestamp_millis }, back)
+        with(&Record { topic, key, payload, headers: headers.list(), timestamp_millis }, back)
     }
 
     /// Submits messages that leave in one batch: while the broker is away they gather.
