@@ -166,10 +166,10 @@ impl KafkaStore {
     fn take_reports_of(&self, generation: &Arc<Generation>, rounds: &mut Rounds, again: bool) {
         let mut retired_since: Option<Instant> = None;
         let mut said = false;
-        let mut messages = 0;
+        let mut reported = 0;
         loop {
             let mut events = 0;
-            let mut timeout = self.attend(generation, messages);
+            let mut timeout = self.attend(generation, reported);
             while events < EVENTS_PER_WAKE && generation.native.poll(timeout, &mut rounds.reports) {
                 timeout = Duration::ZERO;
                 events += 1;
@@ -181,8 +181,8 @@ impl KafkaStore {
                 generation.retire();
                 self.health.failed_for_good(*error, reason, again);
             }
-            messages = rounds.reports.messages.len();
-            if messages > 0 {
+            reported = rounds.reports.messages.len();
+            if reported > 0 {
                 self.complete(rounds);
             }
             if self.ending.load(Ordering::Acquire) {
