@@ -82,10 +82,8 @@ impl Headers {
     pub fn extend(&mut self, list: HeaderList<'_>) {
         let before = self.bytes.len();
         self.bytes.extend_from_slice(list.bytes);
-        self.ends.extend(list.ends.iter().map(|end| {
-            let [name_end, value_end] = [end.0, end.1].map(|end| end - list.start + before);
-            (name_end, value_end)
-        }));
+        let moved = |end| end - list.start + before;
+        self.ends.extend(list.ends.iter().map(|&(name_end, value_end)| (moved(name_end), moved(value_end))));
     }
 
     /// All of them.

@@ -231,15 +231,15 @@ impl KafkaStore {
         }
     }
 
-    /// What has gathered, if the next record is to gather with it. If there is no room left, all of it is handed over,
-    /// and nothing gathers any more.
-    pub(super) fn gathered<'a>(
+    /// What has gathered, if a record of this size is to gather with it. If it finds no room there, all of it is handed
+    /// over, and nothing gathers any more.
+    pub(super) fn room_to_gather<'a>(
         &self,
         generation: &'a Generation,
-        record: &Record<'_>,
+        stored_bytes: usize,
     ) -> Option<MutexGuard<'a, Gathered>> {
         let mut gathered = generation.linger.join()?;
-        if gathered.has_room_for(record) {
+        if gathered.has_room_for(stored_bytes) {
             return Some(gathered);
         }
         self.hand_over(generation, &mut gathered);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::lane::Ticket;
-use crate::store::record::{HeaderList, Headers, Record};
+use crate::store::record::{Headers, Record};
 
 /// No shorter linger is worth it: handing over takes the report thread a millisecond.
 const SHORTEST: Duration = Duration::from_millis(2);
@@ -146,8 +146,9 @@ impl Linger {
 }
 
 impl Gathered {
-    pub(super) fn has_room_for(&self, record: &Record<'_>) -> bool {
-        let bytes = self.bytes.len() + self.headers.bytes() + record.stored_bytes();
+    /// Whether a message may gather that takes so many bytes on the broker ([`Record::stored_bytes`]).
+    pub(super) fn has_room_for(&self, stored_bytes: usize) -> bool {
+        let bytes = self.bytes.len() + self.headers.bytes() + stored_bytes;
         self.places.len() < MOST_MESSAGES && bytes <= MOST_BYTES
     }
 
@@ -178,7 +179,7 @@ impl Gathered {
         for place in self.places.drain(..) {
             let key = place.key_bytes.map(|length| bytes.split_off(..length).unwrap_or_default());
             let payload = bytes.split_off(..place.payload_bytes).unwrap_or_default();
-            let headers: HeaderList<'_> = headers.split_off_front(place.headers);
+            let headers = headers.split_off_front(place.headers);
             let (topic, timestamp_millis) = (place.topic, place.timestamp_millis);
             each(&Record { topic, key, payload, headers, timestamp_millis }, place.ticket);
         }
@@ -203,7 +204,7 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::lane::Ticket;
+    use crate::store::HeaderList;
 
     const TIME: Duration = Duration::from_secs(3_600);
 
@@ -250,13 +251,13 @@ mod tests {
         let linger = Linger::new(TIME);
         let mut gathered = linger.join().unwrap();
         for number in 0..MOST_MESSAGES {
-            assert!(gathered.has_room_for(&small), "{number}");
+            assert!(gathered.has_room_for(small.stored_bytes()), "{number}");
             gathered.add(&small, Ticket::from_bits(0));
         }
-        assert!(!gathered.has_room_for(&small));
+        assert!(!gathered.has_room_for(small.stored_bytes()));
         gathered.drain(|_, _| {});
-        assert!(gathered.has_room_for(&small));
-        assert!(!gathered.has_room_for(&record(None, &vec![0; MOST_BYTES], &headers)));
+        assert!(gathered.has_room_for(small.stored_bytes()));
+        assert!(!gathered.has_room_for(record(None, &vec![0; MOST_BYTES], &headers).stored_bytes()));
     }
 
     #[test]

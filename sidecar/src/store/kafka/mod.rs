@@ -229,7 +229,7 @@ impl KafkaStore {
             budget.give_back(bytes, 1);
             return Err(SubmitError::Transient(TransientCause::QueueFull));
         }
-        let taken = match self.gathered(generation, record) {
+        let taken = match self.room_to_gather(generation, stored_bytes) {
             // Only here, where nothing that has gathered can fail unseen, is it known whether the lane may go on.
             Some(gathered) => {
                 lane.occupy(key, back, bytes).inspect(|ticket| generation.gather(gathered, record, *ticket))

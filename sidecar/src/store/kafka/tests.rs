@@ -44,7 +44,17 @@ impl Connection {
     }
 
     fn submit_to(&self, topic: usize, tag: u16, payload: &[u8]) -> Result<(), SubmitError> {
-        self.with_record(topic, Some(b"p/d"), tag, payload, |record, back| {
+        self.submit_keyed(topic, Some(b"p/d"), tag, payload)
+    }
+
+    fn submit_keyed(
+        &self,
+        topic: usize,
+        key: Option<&[u8]>,
+        tag: u16,
+        payload: &[u8],
+    ) -> Result<(), SubmitError> {
+        self.with_record(topic, key, tag, payload, |record, back| {
             self.store.submit(self.key, &self.lane, &self.budget, record, back)
         })
     }

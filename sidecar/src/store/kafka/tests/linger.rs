@@ -11,14 +11,23 @@ use crate::store::{Outcome, TransientCause};
 /// A linger that nobody waits for in these tests.
 const LONG: u32 = 5_000;
 
-fn lingering(milliseconds: u32) -> Mock {
-    Mock::with(1, |config| config.kafka.linger_milliseconds = milliseconds)
+fn lingering(milliseconds: u32) -> (Mock, Connection) {
+    let mock = Mock::with(1, |config| config.kafka.linger_milliseconds = milliseconds);
+    let connection = Connection::open(&mock);
+    (mock, connection)
+}
+
+/// The same within a linger: message 0 has left just now, and what comes next waits for others.
+fn within_a_linger(milliseconds: u32) -> (Mock, Connection) {
+    let (mock, connection) = lingering(milliseconds);
+    connection.submit(0).unwrap();
+    connection.receipt(0);
+    (mock, connection)
 }
 
 #[test]
 fn what_comes_after_a_pause_does_not_wait_the_linger_out() {
-    let mock = lingering(LONG);
-    let connection = Connection::open(&mock);
+    let (_mock, connection) = lingering(LONG);
     let start = Instant::now();
     connection.submit(1).unwrap();
     connection.receipt(1);
@@ -27,19 +36,12 @@ fn what_comes_after_a_pause_does_not_wait_the_linger_out() {
 
 #[test]
 fn all_partitions_linger_together() {
-    let mock = lingering(1_000);
-    let connection = Connection::open(&mock);
-    connection.submit(0).unwrap();
-    connection.receipt(0);
+    let (mock, connection) = within_a_linger(1_000);
     let before = mock.requests(RDKafkaApiKey::Produce);
     let start = Instant::now();
     // One after another, so that lingers of partitions would end one after another.
     for tag in 1..=12_u16 {
-        connection
-            .with_record(0, Some(&tag.to_be_bytes()), tag, b"x", |record, back| {
-                connection.store.submit(connection.key, &connection.lane, &connection.budget, record, back)
-            })
-            .unwrap();
+        connection.submit_keyed(0, Some(&tag.to_be_bytes()), tag, b"x").unwrap();
         std::thread::park_timeout(Duration::from_millis(20));
     }
     assert_eq!(mock.requests(RDKafkaApiKey::Produce), before, "they wait for others");
@@ -54,9 +56,8 @@ fn all_partitions_linger_together() {
 
 #[test]
 fn what_gathered_is_not_overtaken_by_what_goes_straight() {
-    let mock = lingering(50);
+    let (mock, connection) = lingering(50);
     mock.store.window.open();
-    let connection = Connection::open(&mock);
     for turn in 0..5 {
         let first = turn * 1_000;
         for tag in first..first + 1_000 {
@@ -72,10 +73,7 @@ fn what_gathered_is_not_overtaken_by_what_goes_straight() {
 
 #[test]
 fn a_message_that_is_larger_than_what_may_gather_goes_behind_what_has() {
-    let mock = lingering(LONG);
-    let connection = Connection::open(&mock);
-    connection.submit(0).unwrap();
-    connection.receipt(0);
+    let (_mock, connection) = within_a_linger(LONG);
     connection.submit(1).unwrap();
     let start = Instant::now();
     connection.submit_to(0, 2, &vec![0; 300_000]).unwrap();
@@ -85,10 +83,7 @@ fn a_message_that_is_larger_than_what_may_gather_goes_behind_what_has() {
 
 #[test]
 fn what_gathered_fails_with_the_producer() {
-    let mock = lingering(LONG);
-    let connection = Connection::open(&mock);
-    connection.submit(0).unwrap();
-    connection.receipt(0);
+    let (mock, connection) = within_a_linger(LONG);
     for tag in 1..=3 {
         connection.submit(tag).unwrap();
     }

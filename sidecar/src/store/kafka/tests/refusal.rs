@@ -182,9 +182,7 @@ fn a_record_without_a_key_does_not_reach_a_compacted_topic() {
     let entries = Ok(vec![("cleanup.policy".to_owned(), "compact".to_owned())]);
     let config = ConfigDescription { name: topic.name().to_owned(), entries };
     topic.observe(Instant::now(), &description, Some(&config));
-    let refused = connection.with_record(0, None, 1, b"1", |record, back| {
-        mock.store.submit(connection.key, &connection.lane, &connection.budget, record, back)
-    });
+    let refused = connection.submit_keyed(0, None, 1, b"1");
     assert_eq!(refused, Err(SubmitError::Transient(TransientCause::TopicNotReady)));
     assert!(mock.store.health().trouble().unwrap().contains("give its route a key"));
     assert!(connection.submit(2).is_ok());
