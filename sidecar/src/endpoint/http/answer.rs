@@ -1,18 +1,14 @@
-//! Answers: receipts and problems, each in one small buffer.
+//! Answers: receipts and problems, and how HTTP/1 writes them.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::cell::RefCell;
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use hyper::body::{Body, Frame, SizeHint};
+use http::HeaderName;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 
-use super::peer::Peer;
 use super::problem::Problem;
-use crate::ledger::Ending;
+use super::stop::Stop;
 use crate::store::{MessageId, Receipt};
 
 /// The id of the message, as in the receipt.
@@ -24,59 +20,19 @@ pub const PARTITION: HeaderName = HeaderName::from_static("penstock-partition");
 /// The offset; absent when Kafka does not tell it.
 pub const OFFSET: HeaderName = HeaderName::from_static("penstock-offset");
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
-const CLOSE: HeaderValue = HeaderValue::from_static("close");
-const METHODS: HeaderValue = HeaderValue::from_static("POST, PUT");
+/// Content types.
+pub(super) const JSON: &str = "application/json";
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// The body of an answer, and what is booked when it has been written.
-#[derive(Debug)]
-pub(super) struct Answer {
-    bytes: Bytes,
-    due: Option<Due>,
-}
-
-/// A message whose slot in the ledger is left when its answer is written, or abandoned when it never is.
-#[derive(Debug)]
-pub(super) struct Due {
-    pub(super) peer: Arc<Peer>,
-    pub(super) ending: Ending,
-    pub(super) arrived: Instant,
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    /// hyper takes the bytes when it has the head in its write buffer: from here on the answer is with the connection.
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.bytes.is_empty() {
-            return Poll::Ready(None);
-        }
-        if let Some(due) = self.due.take() {
-            due.peer.hand_over(due.ending, due.arrived);
-        }
-        Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.bytes)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.len() as u64)
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if let Some(due) = self.due.take() {
-            due.peer.abandon(1);
-        }
-    }
+/// Whether an HTTP/1 connection goes on behind an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goes {
+    /// As HTTP/1.1 does if nothing is said.
+    On,
+    /// Which an HTTP/1.0 client has to be told.
+    OnIfTold,
+    /// The connection ends.
+    Away,
 }
 
 /// A receipt as JSON, and where in it the values are that go into header fields too.
@@ -99,9 +55,10 @@ impl ReceiptText {
     pub(super) fn write(id: &MessageId, receipt: &Receipt) -> Self {
         let mut json = Vec::with_capacity(192);
         let mut escaped_id = None;
+        let is_senders = matches!(id, MessageId::Sender(_));
         json.extend_from_slice(b"{\"id\":\"");
         let id = id.with_text(|text| {
-            if text.bytes().any(|byte| matches!(byte, b'"' | b'\\')) {
+            if is_senders && text.bytes().any(|byte| matches!(byte, b'"' | b'\\')) {
                 escaped_id = Some(Box::from(text));
                 json.pop();
                 // Writing text into a buffer cannot fail. Control characters were refused.
@@ -130,61 +87,100 @@ impl ReceiptText {
         Self { json, id, topic, partition, offset, escaped_id }
     }
 
-    /// The answer, in the map of the request, whose room is used again.
-    pub(super) fn into_response(self, due: Due, mut headers: HeaderMap) -> Response<Answer> {
-        let json = Bytes::from(self.json);
-        headers.clear();
-        headers.insert(CONTENT_TYPE, JSON);
-        let mut tell = |name, place: Place| {
-            // Values of the sender's choice were refused if they do not fit a header field.
-            if !place.is_empty()
-                && let Ok(value) = HeaderValue::from_maybe_shared(json.slice(place))
-            {
-                headers.insert(name, value);
+    /// The header fields that repeat it, and where their values are in the JSON; empty for what is not there as it is.
+    pub(super) fn fields(&self) -> [(HeaderName, Place); 4] {
+        let Self { id, topic, partition, offset, .. } = self;
+        [(ID, id.clone()), (TOPIC, topic.clone()), (PARTITION, partition.clone()), (OFFSET, offset.clone())]
+    }
+
+    /// The JSON, and the id if JSON had to escape it.
+    pub(super) fn into_parts(self) -> (Vec<u8>, Option<Box<str>>) {
+        (self.json, self.escaped_id)
+    }
+
+    /// Writes it as an answer of HTTP/1.
+    pub(super) fn write_answer(&self, text: &mut Vec<u8>, goes: Goes) {
+        text.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        put_field(text, &CONTENT_TYPE, JSON.as_bytes());
+        for (name, place) in self.fields() {
+            match self.json.get(place) {
+                Some(value) if !value.is_empty() => put_field(text, &name, value),
+                _ => {}
             }
-        };
-        tell(ID, self.id);
-        tell(TOPIC, self.topic);
-        tell(PARTITION, self.partition);
-        tell(OFFSET, self.offset);
-        if let Some(id) = self.escaped_id
-            && let Ok(value) = HeaderValue::from_bytes(id.as_bytes())
-        {
-            headers.insert(ID, value);
         }
-        let mut response = Response::new(Answer { bytes: json, due: Some(due) });
-        *response.headers_mut() = headers;
-        response
+        if let Some(id) = &self.escaped_id {
+            put_field(text, &ID, id.as_bytes());
+        }
+        end_head(text, goes, self.json.len());
+        text.extend_from_slice(&self.json);
     }
 }
 
-/// A negative answer. `close` asks an HTTP/1 connection to end with it; `challenge` asks for credentials.
-pub(super) fn refuse(
-    problem: Problem,
-    detail: &str,
-    close: bool,
-    challenge: Option<&'static str>,
-    mut headers: HeaderMap,
-) -> Response<Answer> {
-    let row = problem.row();
-    headers.clear();
-    headers.insert(CONTENT_TYPE, PROBLEM_JSON);
-    if let Some(seconds) = row.retry_after_seconds {
-        headers.insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
+/// The header fields of a negative answer.
+pub(super) fn problem_fields(stop: &Stop, mut each: impl FnMut(HeaderName, &[u8])) {
+    each(CONTENT_TYPE, PROBLEM_JSON.as_bytes());
+    if let Some(seconds) = stop.problem.row().retry_after_seconds {
+        each(RETRY_AFTER, seconds.to_string().as_bytes());
     }
-    if problem == Problem::MethodNotAllowed {
-        headers.insert(ALLOW, METHODS);
+    if stop.problem == Problem::MethodNotAllowed {
+        each(ALLOW, b"POST, PUT");
     }
-    if let Some(challenge) = challenge {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    if let Some(challenge) = stop.challenge {
+        each(WWW_AUTHENTICATE, challenge.as_bytes());
     }
-    if close {
-        headers.insert(CONNECTION, CLOSE);
+}
+
+/// Writes a negative answer of HTTP/1; to HEAD without its body.
+pub(super) fn write_problem(text: &mut Vec<u8>, stop: &Stop, goes: Goes, with_body: bool) {
+    let status = stop.problem.row().status;
+    text.extend_from_slice(b"HTTP/1.1 ");
+    text.extend_from_slice(status.as_str().as_bytes());
+    text.push(b' ');
+    text.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    text.extend_from_slice(b"\r\n");
+    problem_fields(stop, |name, value| put_field(text, &name, value));
+    let json = stop.problem.to_json(&stop.detail);
+    end_head(text, goes, json.len());
+    if with_body {
+        text.extend_from_slice(&json);
     }
-    let mut response = Response::new(Answer { bytes: Bytes::from(problem.to_json(detail)), due: None });
-    *response.status_mut() = row.status;
-    *response.headers_mut() = headers;
-    response
+}
+
+fn put_field(text: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    text.extend_from_slice(name.as_str().as_bytes());
+    text.extend_from_slice(b": ");
+    text.extend_from_slice(value);
+    text.extend_from_slice(b"\r\n");
+}
+
+/// What every head ends with.
+fn end_head(text: &mut Vec<u8>, goes: Goes, body_bytes: usize) {
+    text.extend_from_slice(b"content-length: ");
+    put_number(text, i64::try_from(body_bytes).unwrap_or_default());
+    text.extend_from_slice(b"\r\ndate: ");
+    put_date(text, SystemTime::now());
+    text.extend_from_slice(match goes {
+        Goes::On => b"\r\n\r\n".as_slice(),
+        Goes::OnIfTold => b"\r\nconnection: keep-alive\r\n\r\n",
+        Goes::Away => b"\r\nconnection: close\r\n\r\n",
+    });
+}
+
+/// The date as HTTP writes it, made anew once in a second.
+fn put_date(text: &mut Vec<u8>, now: SystemTime) {
+    thread_local! {
+        static LAST: RefCell<(u64, Vec<u8>)> = const { RefCell::new((u64::MAX, Vec::new())) };
+    }
+    let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    LAST.with_borrow_mut(|(last, date)| {
+        if *last != second {
+            *last = second;
+            date.clear();
+            // Writing into a buffer cannot fail.
+            let _ = write!(date, "{}", httpdate::HttpDate::from(now));
+        }
+        text.extend_from_slice(date);
+    });
 }
 
 /// What a client gets that speaks plain text to a port that speaks TLS.
@@ -192,25 +188,10 @@ pub(in crate::endpoint) fn plain_text_answer() -> Vec<u8> {
     last_words(Problem::TlsRequired, "this port speaks TLS, and the request came in plain text")
 }
 
-/// A negative answer as HTTP/1.1 text that ends the connection, for where there is no request to answer.
-pub(super) fn last_words(problem: Problem, detail: &str) -> Vec<u8> {
-    let row = problem.row();
-    let json = problem.to_json(detail);
-    let mut text = Vec::with_capacity(256 + json.len());
-    text.extend_from_slice(b"HTTP/1.1 ");
-    text.extend_from_slice(row.status.as_str().as_bytes());
-    text.push(b' ');
-    text.extend_from_slice(row.status.canonical_reason().unwrap_or_default().as_bytes());
-    text.extend_from_slice(b"\r\ncontent-type: application/problem+json\r\nconnection: close\r\n");
-    if let Some(seconds) = row.retry_after_seconds {
-        text.extend_from_slice(b"retry-after: ");
-        put_number(&mut text, i64::from(seconds));
-        text.extend_from_slice(b"\r\n");
-    }
-    text.extend_from_slice(b"content-length: ");
-    put_number(&mut text, i64::try_from(json.len()).unwrap_or_default());
-    text.extend_from_slice(b"\r\n\r\n");
-    text.extend_from_slice(&json);
+/// A negative answer that ends the connection, for where there is no request to answer.
+pub(super) fn last_words(problem: Problem, detail: &'static str) -> Vec<u8> {
+    let mut text = Vec::with_capacity(512);
+    write_problem(&mut text, &Stop::new(problem, detail), Goes::Away, true);
     text
 }
 
@@ -255,15 +236,21 @@ mod tests {
     }
 
     #[test]
+    fn the_date_is_made_anew_when_a_second_has_passed() {
+        for (millis, date) in [(0, "00:00:00"), (999, "00:00:00"), (1_000, "00:00:01"), (500, "00:00:00")] {
+            let mut text = Vec::new();
+            put_date(&mut text, UNIX_EPOCH + std::time::Duration::from_millis(millis));
+            assert_eq!(String::from_utf8(text).unwrap(), format!("Thu, 01 Jan 1970 {date} GMT"));
+        }
+    }
+
+    #[test]
     fn last_words_are_a_whole_answer() {
         let text = String::from_utf8(last_words(Problem::TooManyConnections, "full")).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
-        assert!(
-            head.contains("\r\nretry-after: 5\r\n") && head.contains("\r\nconnection: close\r\n"),
-            "{head}"
-        );
-        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");
+        assert!(head.contains("\r\nretry-after: 5\r\n") && head.ends_with("\r\nconnection: close"), "{head}");
+        assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(body["type"], "https://penstock.dev/problems/too-many-connections");
     }
@@ -280,6 +267,13 @@ mod tests {
             let text = ReceiptText::write(&id, &receipt(Some(0)));
             let json: serde_json::Value = serde_json::from_slice(&text.json).unwrap();
             assert_eq!(json["id"], id.to_string());
+            let mut answer = Vec::new();
+            text.write_answer(&mut answer, Goes::On);
+            let answer = String::from_utf8(answer).unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("\r\npenstock-id: {id}\r\n")), "{head}");
+            assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
+            assert_eq!(body.as_bytes(), text.json);
             let at = |place: &Place| std::str::from_utf8(&text.json[place.clone()]).unwrap();
             if text.escaped_id.is_none() {
                 assert_eq!(at(&text.id), id.to_string());

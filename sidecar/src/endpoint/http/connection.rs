@@ -1,28 +1,30 @@
 //! One HTTP connection: which protocol it speaks, how long it may go on, and how it ends.
 
+use std::fmt::Display;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::activity::{Lapse, Timeouts};
+use super::one::One;
 use super::peer::Peer;
 use super::problem::Problem;
 use super::stream::{Opening, PeerStream};
 use super::timer::Timer;
-use super::{HttpEndpoint, answer, exchange};
+use super::{HttpEndpoint, answer, two};
 use crate::endpoint::connections::{Order, Place};
 use crate::endpoint::wire::{self, Wire};
 
-/// hyper's read buffer, and so what a client can send before a request is accepted (contract, rule 4); also its write
-/// buffer.
-const BUFFER_BYTES: usize = 16_384;
+/// hyper's write buffer for a stream of HTTP/2, and the largest head there.
+const BUFFER_BYTES: u16 = 16_384;
 /// Requests at once on an HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to answer.
@@ -67,21 +69,15 @@ pub(super) async fn run(endpoint: Arc<HttpEndpoint>, mut stream: Wire, peer: wir
     }
 }
 
-/// HTTP/1.0 and HTTP/1.1: one request at a time; what is pipelined waits in the socket and in hyper's buffer.
 async fn one(stream: PeerStream, peer: Arc<Peer>, mut patience: Patience) {
-    let service = service_fn(move |request| exchange::answer(Arc::clone(&peer), request));
-    let mut connection = http1::Builder::new()
-        // A client that closes its side while it waits has left: its message is abandoned, not held for nobody.
-        .half_close(false)
-        // Answers are small: one buffer and one write.
-        .writev(false)
-        .max_buf_size(BUFFER_BYTES)
-        // Ours cost no timer per request, and answer 408.
-        .header_read_timeout(None)
-        .serve_connection(TokioIo::new(stream), service);
-    let end = drive(&mut connection, |connection| connection.graceful_shutdown(), &mut patience).await;
+    let mut one = One::new(stream, peer);
+    let leaving = AtomicBool::new(false);
+    let end = {
+        let serve = pin!(one.serve(&leaving));
+        drive(serve, |_| leaving.store(true, Ordering::Relaxed), &mut patience).await
+    };
     tracing::debug!(?end, "an HTTP/1 connection ended");
-    let mut stream = connection.into_parts().io.into_inner().into_inner();
+    let mut stream = one.into_inner();
     match end {
         End::Closed | End::Lapsed(Lapse::Unread) => return,
         End::Lapsed(Lapse::Head) => say_timeout(&mut stream),
@@ -99,29 +95,31 @@ async fn two(mut stream: Wire, opening: Opening, peer: Arc<Peer>, mut patience: 
     };
     patience.framed = true;
     let stream = PeerStream::new(stream, opening, Arc::clone(&peer));
-    let service = service_fn(move |request| exchange::answer(Arc::clone(&peer), request));
-    let bytes = u32::try_from(BUFFER_BYTES).unwrap_or(u32::MAX);
+    let service = service_fn(move |request| two::answer(Arc::clone(&peer), request));
     let mut connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_connection_window_size(window.bytes())
         .initial_stream_window_size(window.bytes())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(bytes)
-        .max_send_buf_size(BUFFER_BYTES)
+        .max_header_list_size(BUFFER_BYTES.into())
+        .max_send_buf_size(BUFFER_BYTES.into())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
         .serve_connection(TokioIo::new(stream), service);
-    let end = drive(&mut connection, |connection| connection.graceful_shutdown(), &mut patience).await;
+    let connection = Pin::new(&mut connection);
+    let end = drive(connection, |connection| connection.graceful_shutdown(), &mut patience).await;
     tracing::debug!(?end, "an HTTP/2 connection ended");
 }
 
-async fn drive<C>(connection: &mut C, leave: impl Fn(Pin<&mut C>), patience: &mut Patience) -> End
+/// Serves until the connection is done or its patience ends; `leave` has it end when it has finished what it has begun.
+async fn drive<C, E>(mut connection: Pin<&mut C>, leave: impl Fn(Pin<&mut C>), patience: &mut Patience) -> End
 where
-    C: Future<Output = hyper::Result<()>> + Unpin,
+    C: Future<Output = Result<(), E>>,
+    E: Display,
 {
     poll_fn(|context| {
         loop {
-            if let Poll::Ready(result) = Pin::new(&mut *connection).poll(context) {
+            if let Poll::Ready(result) = connection.as_mut().poll(context) {
                 if let Err(error) = result {
                     tracing::debug!(%error, "an HTTP connection failed");
                 }
@@ -129,13 +127,13 @@ where
             }
             match ready!(patience.poll(context)) {
                 // One that holds no longer may finish what it has begun.
-                Event::Ordered(Order::Leave | Order::Unauthorized) => leave(Pin::new(&mut *connection)),
+                Event::Ordered(Order::Leave | Order::Unauthorized) => leave(connection.as_mut()),
                 Event::Ordered(_) => return Poll::Ready(End::Closed),
                 // GOAWAY first; only who does not react to that is cut off.
                 Event::Lapsed(Lapse::Idle) if patience.framed && !patience.warned => {
                     patience.warned = true;
                     patience.timeouts.idle += patience.timeouts.unread;
-                    leave(Pin::new(&mut *connection));
+                    leave(connection.as_mut());
                 }
                 Event::Lapsed(lapse) => return Poll::Ready(End::Lapsed(lapse)),
             }

@@ -1,60 +1,79 @@
-//! One request and its answer.
+//! One request and what becomes of it, whichever version of HTTP it came in.
 //!
 //! Only POST and PUT carry a message. It counts as received when it is whole, or when it is refused before; a client
 //! that leaves in the middle of its body has sent none. No refusal reads the body first, so a client that asked with
 //! `Expect: 100-continue` is spared sending it.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH};
-use http::request::Parts;
-use http::{Method, Request, Response, Uri, Version};
-use hyper::body::{Body, Incoming};
-
-use super::answer::{self, Answer, ReceiptText};
+use super::answer::ReceiptText;
+use super::body::{self, Piece};
 use super::fields::{self, Fields};
-use super::peer::Peer;
 use super::problem::Problem;
 use super::stop::Stop;
 use super::visit::Visit;
-use super::{MAX_HEAD_BYTES, body, path};
+use super::{MAX_HEAD_BYTES, path};
 use crate::auth::{CertificateNames, Credentials, Denied, Proof};
 use crate::intake::router::Sender;
 use crate::intake::{Arrival, Refusal};
 use crate::store::{Outcome, TransientCause};
 
-/// Answers a request. It cannot fail: every end is an answer, or the connection's.
-pub(super) async fn answer(
-    peer: Arc<Peer>,
-    request: Request<Incoming>,
-) -> Result<Response<Answer>, Infallible> {
-    let (mut head, mut body) = request.into_parts();
-    let mut visit = Visit::new(peer);
-    let outcome = match (visit.enter(&head).await, &head.method) {
-        (Ok(()), &Method::POST | &Method::PUT) => visit.message(&mut head, &mut body).await,
-        (Ok(()), _) => Err(visit.no_message(&head)),
-        (Err(stop), &Method::POST | &Method::PUT) => Err(stop),
-        (Err(stop), _) => Err(stop.uncounted()),
-    };
-    let headers = std::mem::take(&mut head.headers);
-    Ok(match outcome {
-        Ok((receipt, arrived)) => receipt.into_response(visit.acknowledge(arrived), headers),
-        Err(stop) => {
-            visit.refuse(&stop);
-            let goes_on = if head.version >= Version::HTTP_2 {
-                body::await_small(&mut body, &headers).await;
-                true
-            } else {
-                !stop.close && (visit.body_read || body::skim(&mut body, &headers).await)
-            };
-            answer::refuse(stop.problem, &stop.detail, !goes_on, stop.challenge, headers)
-        }
-    })
+/// The head of a request.
+pub(super) trait Head {
+    /// Whether its method sends a message.
+    fn sends(&self) -> bool;
+
+    /// The path as the sender wrote it, without the query.
+    fn path(&self) -> &str;
+
+    /// Of path and query.
+    fn target_bytes(&self) -> usize;
+
+    /// Names, in lower case, and values.
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
+
+    /// Its body could only end with the connection: an HTTP/1.0 request without Content-Length.
+    fn lacks_length(&self) -> bool;
 }
+
+/// The body of a request, on its way in. `'b` is how long what came with the head stays where it is.
+pub(super) trait Body<'b> {
+    /// In bytes, if that is known.
+    fn length(&self) -> Option<u64>;
+
+    /// Whether all of it has come.
+    fn is_end(&self) -> bool;
+
+    /// All of it, if it came with the head.
+    fn lent(&mut self) -> Option<&'b [u8]>;
+
+    /// Hands what comes next to `place`, perhaps in parts. Returns whether there may be more.
+    fn poll_piece(
+        &mut self,
+        context: &mut Context<'_>,
+        place: impl FnMut(Piece<'_>) -> Result<(), Stop>,
+    ) -> Poll<Result<bool, Stop>>;
+}
+
+/// Takes the message of a request. Returns when it arrived; [`Visit::outcome`] waits until it is durable.
+pub(super) async fn admit<'b>(
+    visit: &mut Visit,
+    head: &impl Head,
+    body: &mut impl Body<'b>,
+) -> Result<Instant, Stop> {
+    match (visit.enter(head).await, head.sends()) {
+        (Ok(()), true) => visit.message(head, body).await,
+        (Ok(()), false) => Err(visit.no_message(head)),
+        (Err(stop), true) => Err(stop),
+        (Err(stop), false) => Err(stop.uncounted()),
+    }
+}
+
+const AUTHORIZATION: &[u8] = b"authorization";
 
 /// What is known of a message before its body is read.
 struct Look<'h> {
@@ -77,12 +96,17 @@ impl Look<'_> {
 
 impl Visit {
     /// Lets the sender in. Nothing but its head has been looked at before.
-    async fn enter(&mut self, head: &Parts) -> Result<(), Stop> {
+    async fn enter(&mut self, head: &impl Head) -> Result<(), Stop> {
+        if self.endpoint().intake.gate().is_none() {
+            return Ok(());
+        }
         let endpoint = Arc::clone(self.peer.endpoint());
         let Some(gate) = endpoint.intake.gate() else { return Ok(()) };
-        let mut fields = head.headers.get_all(AUTHORIZATION).iter();
-        let field = fields.next().map(http::HeaderValue::as_bytes);
-        let result = if fields.next().is_some() {
+        let (field, another) = {
+            let mut fields = head.fields().filter(|(name, _)| *name == AUTHORIZATION);
+            (fields.next().map(|(_, value)| value), fields.next())
+        };
+        let result = if another.is_some() {
             Err(Denied::Wrong)
         } else {
             let proof = Proof::Authorization(field);
@@ -107,9 +131,9 @@ impl Visit {
     }
 
     /// The answer to a method that sends none.
-    fn no_message(&self, head: &Parts) -> Stop {
+    fn no_message(&self, head: &impl Head) -> Stop {
         let route = || {
-            let path = path::decode(head.uri.path())?;
+            let path = path::decode(head.path())?;
             let endpoint = self.endpoint();
             let address = path::below(&path, &endpoint.config.base_path).ok_or(Refusal::NoRoute)?;
             endpoint.intake.has_route(address, self.sender()).map_err(Stop::from)
@@ -122,20 +146,20 @@ impl Visit {
     }
 
     /// Looks at all that can be known before the body is read.
-    fn look<'h>(&self, head: &'h Parts, body: &Incoming) -> Result<Look<'h>, Stop> {
+    fn look<'h>(&self, head: &'h impl Head, length: Option<u64>) -> Result<Look<'h>, Stop> {
         let endpoint = self.endpoint();
-        let fields = Fields::read(&head.headers)?;
-        let head_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len()) + fields.bytes;
+        let fields = Fields::read(head.fields())?;
+        let head_bytes = head.target_bytes() + fields.bytes;
         if head_bytes > MAX_HEAD_BYTES {
             return Err(Stop::new(Problem::HeadTooLarge, "path and header fields take more than 8 KiB"));
         }
-        let path = path::decode(head.uri.path())?;
+        let path = path::decode(head.path())?;
         let address = path::below(&path, &endpoint.config.base_path).ok_or(Refusal::NoRoute)?;
-        if head.version < Version::HTTP_11 && !head.headers.contains_key(CONTENT_LENGTH) {
+        if head.lacks_length() {
             let detail = "HTTP/1.0 tells the length of a message only by Content-Length";
             return Err(Stop::new(Problem::LengthRequired, detail).and_close());
         }
-        let length = match body.size_hint().exact() {
+        let length = match length {
             Some(length) if length > u64::from(endpoint.limits.max_message_bytes) => {
                 return Err(self.too_large());
             }
@@ -150,24 +174,21 @@ impl Visit {
         Ok(Look { fields, path, skip, length, bytes: (head_bytes + length.unwrap_or(0)) as u64 })
     }
 
-    /// Takes the message of a request and waits until it is durable.
-    async fn message(
-        &mut self,
-        head: &mut Parts,
-        body: &mut Incoming,
-    ) -> Result<(ReceiptText, Instant), Stop> {
-        let endpoint = Arc::clone(self.peer.endpoint());
-        let look = self.look(head, body)?;
+    /// Takes the message of a request.
+    async fn message<'b>(&mut self, head: &impl Head, body: &mut impl Body<'b>) -> Result<Instant, Stop> {
+        let look = self.look(head, body.length())?;
         self.hold(look.bytes)?;
-        let mut reservation = endpoint.intake.budget().reserve(look.bytes).ok_or_else(Stop::exhausted)?;
+        let mut reservation =
+            self.endpoint().intake.budget().reserve(look.bytes).ok_or_else(Stop::exhausted)?;
         let payload = body::read(self, body, look.length, &mut reservation).await?;
         self.body_read = true;
         self.peer.activity().body_ends();
 
         let arrived = Instant::now();
+        let seat = self.seat.get_or_insert_with(|| self.peer.sit());
         let arrival = Arrival {
             address: look.address(),
-            subject: head.uri.path(),
+            subject: head.path(),
             payload: payload.as_slice(),
             id: look.fields.id.as_deref(),
             number: None,
@@ -179,10 +200,10 @@ impl Visit {
             // The sender is told what is wrong and can mend it.
             dead_letter: false,
         };
-        let seat = self.seat.get_or_insert_with(|| self.peer.sit());
-        endpoint
+        self.peer
+            .endpoint()
             .intake
-            .admit(seat.key, &seat.lane, &arrival, |record| fields::pass_on(&head.headers, record))
+            .admit(seat.key, &seat.lane, &arrival, |record| fields::pass_on(head, record))
             .map_err(|refusal| match refusal {
                 // What is coded would hardly match; say why instead of what the schema misses.
                 Refusal::Schema(_) if look.fields.coded => {
@@ -193,17 +214,13 @@ impl Visit {
                 refusal => refusal.into(),
             })?;
         self.receive();
-        // The producer has its own copy, and its own share of the budget. What points into hyper's buffer goes before
-        // the wait, or the buffer would stay.
-        drop(payload);
-        drop(reservation);
-        head.headers.clear();
-        head.uri = Uri::default();
-        self.outcome(arrived + endpoint.ack_timeout).await.map(|receipt| (receipt, arrived))
+        // The producer has its own copy, and its own share of the budget.
+        Ok(arrived)
     }
 
-    /// Waits for the report of the message in the lane.
-    async fn outcome(&mut self, deadline: Instant) -> Result<ReceiptText, Stop> {
+    /// Waits for the report of the message that arrived then.
+    pub(super) async fn outcome(&mut self, arrived: Instant) -> Result<ReceiptText, Stop> {
+        let deadline = arrived + self.endpoint().ack_timeout;
         let seat = self.seat();
         if !seat.reported(deadline).await {
             return Err(TransientCause::AckTimeout.into());

@@ -13,9 +13,7 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-
+use super::exchange::Head;
 use super::path::unescape;
 use crate::intake::SenderHeaders;
 
@@ -24,9 +22,12 @@ pub const MAX_ID_BYTES: usize = 256;
 /// Fields with this prefix become record headers under the rest of their name.
 pub const RECORD_HEADER_PREFIX: &str = "penstock-header-";
 
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const CE_ID: &str = "ce-id";
-const CE_PREFIX: &str = "ce-";
+const IDEMPOTENCY_KEY: &[u8] = b"idempotency-key";
+const CE_ID: &[u8] = b"ce-id";
+const CE_PREFIX: &[u8] = b"ce-";
+const CONTENT_ENCODING: &[u8] = b"content-encoding";
+/// The sender waits to be asked for the body.
+pub(super) const EXPECT: &[u8] = b"expect";
 
 /// An id that cannot be used, with the sentence for the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,21 +47,22 @@ pub(super) struct Fields<'h> {
 }
 
 impl<'h> Fields<'h> {
-    pub(super) fn read(headers: &'h HeaderMap) -> Result<Self, MalformedId> {
+    /// Of the names, in lower case, and values of a head.
+    pub(super) fn read(all: impl Iterator<Item = (&'h [u8], &'h [u8])>) -> Result<Self, MalformedId> {
         /// `: ` and the end of the line.
         const AROUND: usize = 4;
         let mut fields = Self::default();
         let (mut key, mut id) = (None, None);
-        for (name, value) in headers {
-            fields.bytes += name.as_str().len() + value.len() + AROUND;
-            let seen = match name.as_str() {
-                IDEMPOTENCY_KEY => key.replace(read_key(value.as_bytes())?),
-                CE_ID => id.replace(text(decode_attribute(value.as_bytes()))?),
-                "content-encoding" => {
-                    fields.coded |= !value.as_bytes().eq_ignore_ascii_case(b"identity");
+        for (name, value) in all {
+            fields.bytes += name.len() + value.len() + AROUND;
+            let seen = match name {
+                IDEMPOTENCY_KEY => key.replace(read_key(value)?),
+                CE_ID => id.replace(text(decode_attribute(value))?),
+                CONTENT_ENCODING => {
+                    fields.coded |= !value.eq_ignore_ascii_case(b"identity");
                     None
                 }
-                "expect" => {
+                EXPECT => {
                     fields.expects = true;
                     None
                 }
@@ -90,26 +92,29 @@ impl<'h> Fields<'h> {
 }
 
 /// Puts on the record what is meant for it.
-pub(super) fn pass_on(headers: &HeaderMap, record: &mut SenderHeaders<'_>) {
-    let mut before = "";
-    for (name, value) in headers {
-        let name = name.as_str();
-        if name == CONTENT_TYPE.as_str() {
-            record.content_type(value.as_bytes());
-        } else if matches!(name, "traceparent" | "tracestate") || name == CONTENT_ENCODING.as_str() {
-            record.add(name, value.as_bytes());
+pub(super) fn pass_on(head: &impl Head, record: &mut SenderHeaders<'_>) {
+    for (index, (name, value)) in head.fields().enumerate() {
+        if name == b"content-type" {
+            record.content_type(value);
+        } else if matches!(name, b"traceparent" | b"tracestate" | CONTENT_ENCODING) {
+            record.add(token(name), value);
         } else if let Some(attribute) = name.strip_prefix(CE_PREFIX) {
             // An attribute has one value: the first counts.
-            let repeated = std::mem::replace(&mut before, name) == name;
+            let repeated = head.fields().take(index).any(|(before, _)| before == name);
             match attribute {
                 _ if repeated => {}
-                "source" => record.source(&decode_attribute(value.as_bytes())),
-                attribute => record.extension(attribute, &decode_attribute(value.as_bytes())),
+                b"source" => record.source(&decode_attribute(value)),
+                attribute => record.extension(token(attribute), &decode_attribute(value)),
             }
-        } else if let Some(name) = name.strip_prefix(RECORD_HEADER_PREFIX).filter(|name| !name.is_empty()) {
-            record.add(name, value.as_bytes());
+        } else if let Some(name @ [_, ..]) = name.strip_prefix(RECORD_HEADER_PREFIX.as_bytes()) {
+            record.add(token(name), value);
         }
     }
+}
+
+/// The name of a field, or its end: a token, which is ASCII (RFC 9110 §5.1).
+fn token(name: &[u8]) -> &str {
+    std::str::from_utf8(name).unwrap_or_default()
 }
 
 /// The key as a structured field string (draft-ietf-httpapi-idempotency-key-header), or bare, as most senders write it.
@@ -168,24 +173,21 @@ fn text(bytes: Cow<'_, [u8]>) -> Result<Cow<'_, str>, MalformedId> {
 mod tests {
     use super::*;
     use crate::store::Headers;
-    use http::{HeaderName, HeaderValue};
+    use http::request::{Parts, Request};
 
-    fn headers(fields: &[(&str, &[u8])]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-            headers.append(name, HeaderValue::from_bytes(value).unwrap());
-        }
-        headers
+    fn head(fields: &[(&str, &[u8])]) -> Parts {
+        let request =
+            fields.iter().fold(Request::builder(), |request, &(name, value)| request.header(name, value));
+        request.body(()).unwrap().into_parts().0
     }
 
     fn id(fields: &[(&str, &[u8])]) -> Result<Option<String>, MalformedId> {
-        Fields::read(&headers(fields)).map(|fields| fields.id.map(Cow::into_owned))
+        Fields::read(head(fields).fields()).map(|fields| fields.id.map(Cow::into_owned))
     }
 
     fn recorded(fields: &[(&str, &[u8])]) -> Vec<(String, String)> {
         let mut record = Headers::default();
-        pass_on(&headers(fields), &mut SenderHeaders::over(&mut record));
+        pass_on(&head(fields), &mut SenderHeaders::over(&mut record));
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         record.list().iter().map(|(name, value)| (text(name), text(value))).collect()
     }
@@ -272,10 +274,10 @@ mod tests {
 
     #[test]
     fn a_coding_and_an_expectation_are_seen() {
-        let map = headers(&[("content-encoding", b"identity"), ("expect", b"100-continue")]);
-        let fields = Fields::read(&map).unwrap();
+        let parts = head(&[("content-encoding", b"identity"), ("expect", b"100-continue")]);
+        let fields = Fields::read(parts.fields()).unwrap();
         assert!(!fields.coded && fields.expects);
-        let map = headers(&[("content-encoding", b"gzip")]);
-        assert!(Fields::read(&map).unwrap().coded);
+        let parts = head(&[("content-encoding", b"gzip")]);
+        assert!(Fields::read(parts.fields()).unwrap().coded);
     }
 }

@@ -1,6 +1,6 @@
 //! The HTTP endpoint: HTTP/1.0, HTTP/1.1 and HTTP/2 with prior knowledge; one message a request.
 //!
-//! hyper parses and frames. A request takes its bytes from the budget, goes through intake, waits for the report of its
+//! HTTP/1 is ours ([`one`]), HTTP/2 is hyper's ([`two`]); what becomes of a request is the same ([`exchange`]). It takes its bytes from the budget, goes through intake, waits for the report of its
 //! message, and is answered with a receipt or a problem ([`problem`]). Nothing is spawned or allocated per message
 //! beyond what hyper needs: the report wakes the connection, the timers are the connection's.
 //!
@@ -14,6 +14,7 @@ mod body;
 mod connection;
 mod exchange;
 mod fields;
+mod one;
 mod path;
 mod peer;
 pub mod problem;
@@ -21,6 +22,7 @@ mod seat;
 mod stop;
 mod stream;
 mod timer;
+mod two;
 mod visit;
 mod window;
 

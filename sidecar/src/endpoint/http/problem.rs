@@ -53,6 +53,9 @@ macro_rules! problems {
 }
 
 problems! {
+    MalformedHead BAD_REQUEST "malformed-head" "This is no HTTP request" None,
+        "The head of the request is not as RFC 9112 says; the detail names the line. Nothing was read behind it, and the \
+         connection is closed.";
     MalformedPath BAD_REQUEST "malformed-path" "The path cannot be decoded" None,
         "A percent sign is not followed by two hexadecimal digits, or the decoded path is not UTF-8. Encode it anew.";
     UncleanCapture BAD_REQUEST "unclean-capture" "A part of the path cannot be used in a key" None,
@@ -88,7 +91,8 @@ problems! {
         "The route validates payloads and the request has a Content-Encoding. Payloads are never decoded: send it \
          as it is. Routes without a schema take any content type and coding.";
     HeadTooLarge REQUEST_HEADER_FIELDS_TOO_LARGE "head-too-large" "The request head is too large" None,
-        "Path and header fields take more than 8 KiB. Beyond 16 KiB or 100 fields the answer has no body.";
+        "Path and header fields take more than 8 KiB, or there are more than 100 fields. Beyond 16 KiB or 100 fields the \
+         connection is closed.";
     TooManyFailures TOO_MANY_REQUESTS "too-many-failures" "Too many attempts from this address have failed" Some(2),
         "Passwords from this address are not looked at until fewer fail; those that were right lately are. Send again after \
          Retry-After.";

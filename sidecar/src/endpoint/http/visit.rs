@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::HttpEndpoint;
-use super::answer::Due;
 use super::peer::Peer;
 use super::problem::Problem;
 use super::seat::Seat;
@@ -24,6 +23,26 @@ pub(super) struct Visit {
     open: bool,
     /// Who sends, where somebody asks.
     pub(super) identity: Option<Arc<Identity>>,
+}
+
+/// A message whose slot in the ledger is left when its answer is written, or abandoned when it never is.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Due {
+    peer: Arc<Peer>,
+    ending: Ending,
+    arrived: Instant,
+}
+
+impl Due {
+    /// The connection has the answer.
+    pub(super) fn hand_over(self) {
+        self.peer.hand_over(self.ending, self.arrived);
+    }
+
+    pub(super) fn abandon(self) {
+        self.peer.abandon(1);
+    }
 }
 
 impl Visit {
