@@ -43,8 +43,14 @@ async fn a_request_that_does_not_come_in_time_is_told_so() {
         assert_eq!(answer.header("connection"), Some("close"));
         client.closes().await;
     }
+    // Half a head that came together with the request before it.
+    let mut client = edge.connect().await;
+    client.send(format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx{head}")).await;
+    client.answer().await.is_receipt();
+    client.answer().await.is_problem(408, "request-timeout");
+    client.closes().await;
     let columns = edge.settle().await;
-    assert_eq!((columns.received, columns.refused), (3, 2), "half a head is no request");
+    assert_eq!((columns.received, columns.refused), (4, 2), "half a head is no request");
 }
 
 #[tokio::test(flavor = "multi_thread")]

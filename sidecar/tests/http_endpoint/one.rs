@@ -104,7 +104,7 @@ async fn pipelined_messages_are_answered_in_order() {
     let request = |number: usize| {
         format!("PUT {PATH} HTTP/1.1\r\nHost: x\r\nce-id: m{number}\r\nContent-Length: 3\r\n\r\nabc")
     };
-    // More than hyper's buffer takes at once, so heads and bodies are cut in all places.
+    // More than is read at once, so heads and bodies are cut in all places.
     let requests: String = (0..300).map(request).collect();
     client.send(requests).await;
     for number in 0..300 {
@@ -139,6 +139,64 @@ async fn a_chunked_body_is_one_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_are_the_same_however_they_are_cut() {
+    let edge = Edge::start(Plan::default()).await;
+    let requests = [
+        format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nce-id: a\r\nContent-Length: 5\r\n\r\nhello"),
+        format!(
+            "POST {PATH} HTTP/1.1\r\nHost: x\r\nce-id: b\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n1\r\nd\r\n0\r\na: b\r\n\r\n"
+        ),
+        format!("PUT {PATH} HTTP/1.1\r\nHost: x\r\nce-id: c\r\n\r\n"),
+        format!("POST http://x{PATH}?q HTTP/1.1\r\nHost: x\r\nce-id: d\r\nContent-Length: 1\r\n\r\n."),
+    ];
+    let all = requests.concat();
+    let mut stored = 0;
+    for step in [1, 2, 3, 7, 16, 61, 97, 150, all.len()] {
+        let mut client = edge.connect().await;
+        client.stream.set_nodelay(true).unwrap();
+        for part in all.as_bytes().chunks(step) {
+            client.send(part).await;
+            tokio::task::yield_now().await;
+        }
+        for id in ["a", "b", "c", "d"] {
+            let receipt = client.answer().await.is_receipt();
+            assert_eq!(receipt["id"], id, "in parts of {step}");
+            assert_eq!(receipt["offset"], stored);
+            stored += 1;
+        }
+    }
+    assert_eq!(edge.settle().await.acknowledged, stored);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_has_a_date_and_says_whether_the_connection_goes_on() {
+    let edge = Edge::start(Plan::default()).await;
+    let mut client = edge.connect().await;
+    let answer = client.post(PATH, "", b"x").await;
+    answer.is_receipt();
+    let date = answer.header("date").unwrap();
+    let told = httpdate::parse_http_date(date).expect("as RFC 9110 §5.6.7 writes it");
+    assert!(told.elapsed().unwrap() < Duration::from_secs(60), "{date}");
+    assert_eq!(answer.header("connection"), None);
+    let answer = client.post(PATH, "Connection: close\r\n", b"x").await;
+    answer.is_receipt();
+    assert_eq!(answer.header("connection"), Some("close"));
+    client.closes().await;
+
+    let mut client = edge.connect().await;
+    for _ in 0..2 {
+        client
+            .send(format!("POST {PATH} HTTP/1.0\r\nConnection: Keep-Alive\r\nContent-Length: 5\r\n\r\nhello"))
+            .await;
+        let answer = client.answer().await;
+        answer.is_receipt();
+        assert_eq!(answer.header("connection"), Some("keep-alive"));
+    }
+    drop(client);
+    edge.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn expect_continue_is_answered_before_the_body() {
     let edge = Edge::start(Plan::default()).await;
     let mut client = edge.connect().await;
@@ -148,6 +206,8 @@ async fn expect_continue_is_answered_before_the_body() {
     assert_eq!(client.answer().await.status, 100);
     client.send("hello").await;
     client.answer().await.is_receipt();
+    // Who does not wait is not asked.
+    client.post(PATH, "Expect: 100-continue\r\n", b"x").await.is_receipt();
     drop(client);
     edge.settle().await;
 }

@@ -47,8 +47,7 @@ pub(super) struct Activity {
     requests: AtomicU32,
     /// Since when there is none.
     quiet_since: AtomicU64,
-    /// When the first byte after the last request came. Of a head that came in one read with the body before it this is
-    /// not known; it has as long as an idle connection.
+    /// When the first byte after the last request came.
     head_since: AtomicU64,
     /// Since when the kernel takes no bytes.
     blocked_since: AtomicU64,
