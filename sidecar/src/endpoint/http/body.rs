@@ -117,7 +117,7 @@ fn make_room(
         return Ok(());
     }
     if let Some(length) = length {
-        // All of it was taken before, and hyper hands on no more than it.
+        // All of it was taken before, and no more than it is handed on.
         gathered.reserve_exact(length.max(needed));
         return Ok(());
     }

@@ -1,12 +1,13 @@
 //! The HTTP endpoint: HTTP/1.0, HTTP/1.1 and HTTP/2 with prior knowledge; one message a request.
 //!
-//! HTTP/1 is ours ([`one`]), HTTP/2 is hyper's ([`two`]); what becomes of a request is the same ([`exchange`]). It takes its bytes from the budget, goes through intake, waits for the report of its
-//! message, and is answered with a receipt or a problem ([`problem`]). Nothing is spawned or allocated per message
-//! beyond what hyper needs: the report wakes the connection, the timers are the connection's.
+//! HTTP/1 is ours ([`one`]), HTTP/2 is hyper's ([`two`]), and what becomes of a request is the same ([`exchange`]): it
+//! takes its bytes from the budget, goes through intake, waits for the report of its message, and is answered with a
+//! receipt or a problem ([`problem`]). Nothing is spawned per message, and little allocated: the report wakes the
+//! connection, the timers are the connection's.
 //!
-//! What one client can make us hold: 16 KiB of a head that is not complete, and as much in the write buffer; its bodies,
-//! from the budget, at most `maxInFlightBytesPerConnection` of them (or one message); for HTTP/2 its window, from the
-//! budget.
+//! What one client can make us hold: 16 KiB of a head that is not complete, or of requests that wait for their turn; its
+//! bodies, from the budget, at most `maxInFlightBytesPerConnection` of them (or one message); for HTTP/2 its window, from
+//! the budget.
 
 mod activity;
 pub(super) mod answer;

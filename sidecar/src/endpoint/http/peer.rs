@@ -28,7 +28,7 @@ pub(super) struct Peer {
     held: AtomicU64,
     /// Seats that no request uses.
     seats: Mutex<Vec<Seat>>,
-    /// Answers that hyper has taken and the kernel has not.
+    /// Answers that the connection has and the kernel has not.
     handed: Mutex<Handed>,
     any_handed: AtomicBool,
     proof: Proof,
@@ -162,16 +162,16 @@ impl Peer {
         self.seats.lock().push(seat);
     }
 
-    /// Notes that hyper has taken the answer of a message that arrived then.
+    /// Notes that the connection has the answer of a message that arrived then.
     pub(super) fn hand_over(&self, ending: Ending, arrived: Instant) {
         self.handed.lock().answers.push((ending, arrived));
         self.any_handed.store(true, Ordering::Release);
     }
 
-    /// All that hyper had in its write buffer is with the kernel: books the answers.
+    /// All that was written is with the kernel: books the answers.
     ///
-    /// For HTTP/1 that is exact. For HTTP/2 an answer may still be in a queue of the connection when the buffer before
-    /// it is flushed, so there "acknowledged" means that the connection has it for writing. What the client has read
+    /// For HTTP/1 that is exact. For HTTP/2 an answer may still be in a queue of hyper's when the buffer before it is
+    /// flushed, so there "acknowledged" means that the connection has it for writing. What the client has read
     /// nobody can know; an answer that it did not get is why it sends again, with the same id.
     pub(super) fn flushed(&self) {
         if !self.any_handed.load(Ordering::Acquire) {

@@ -1,4 +1,4 @@
-//! The socket as hyper sees it: it replays what was read to tell HTTP/1 from HTTP/2, and notes what moves.
+//! The socket as HTTP/1 and HTTP/2 see it: it replays what was read to tell HTTP/1 from HTTP/2, and notes what moves.
 
 use std::io;
 use std::pin::Pin;
@@ -130,7 +130,7 @@ impl AsyncWrite for PeerStream {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when its write buffer is empty: the kernel has all of it.
+    /// When it is done, the kernel has all that was written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(context);
         if matches!(result, Poll::Ready(Ok(()))) {

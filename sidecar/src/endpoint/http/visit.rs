@@ -117,7 +117,7 @@ impl Visit {
 }
 
 impl Drop for Visit {
-    /// hyper drops a request whose client left.
+    /// A request whose client has left is dropped.
     fn drop(&mut self) {
         if self.open {
             self.give_up();
