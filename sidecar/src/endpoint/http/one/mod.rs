@@ -155,6 +155,11 @@ impl One {
 
     /// Takes the message of a request. Returns also whether another request can be read behind it.
     async fn admit(&mut self, visit: &mut Visit, head: &Head) -> (Result<Instant, Stop>, bool) {
+        let came = self.unused.len().saturating_sub(head.length) as u64;
+        if head.framing.length().is_none_or(|length| length > came) {
+            // A client that has to be waited for holds what it has sent, and no more.
+            self.rest();
+        }
         let (bytes, rest) = self.unused.split_at(head.length.min(self.unused.len()));
         let request = Request { head, bytes, fields: &self.fields };
         let mut body = Body::new(head, rest, &mut self.stream);
