@@ -1,13 +1,13 @@
 //! The body of a request, within the budget and in its own time.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::exchange::{Body, Head};
 use super::fields::EXPECT;
+use super::head::Head;
 use super::problem::Problem;
 use super::stop::Stop;
 use super::visit::Visit;
@@ -16,6 +16,25 @@ use crate::endpoint::time_for;
 
 /// First room for a body of unknown length; it doubles. A larger body is only read if the path has a route.
 pub(super) const STEP_BYTES: usize = 16_384;
+
+/// The body of a request, on its way in. `'b` is how long what came with the head stays where it is.
+pub(super) trait Body<'b> {
+    /// In bytes, if that is known.
+    fn length(&self) -> Option<u64>;
+
+    /// Whether all of it has come.
+    fn is_end(&self) -> bool;
+
+    /// All of it, if it came with the head.
+    fn lent(&mut self) -> Option<&'b [u8]>;
+
+    /// Hands what comes next to `place`, perhaps in parts. Returns whether there may be more.
+    fn poll_piece(
+        &mut self,
+        context: &mut Context<'_>,
+        place: impl FnMut(Piece<'_>) -> Result<(), Stop>,
+    ) -> Poll<Result<bool, Stop>>;
+}
 
 /// A part of a body.
 #[derive(Debug)]

@@ -7,12 +7,12 @@
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::answer::ReceiptText;
-use super::body::{self, Piece};
+use super::body::{self, Body};
 use super::fields::{self, Fields};
+use super::head::Head;
 use super::problem::Problem;
 use super::stop::Stop;
 use super::visit::Visit;
@@ -21,43 +21,6 @@ use crate::auth::{CertificateNames, Credentials, Denied, Proof};
 use crate::intake::router::Sender;
 use crate::intake::{Arrival, Refusal};
 use crate::store::{Outcome, TransientCause};
-
-/// The head of a request.
-pub(super) trait Head {
-    /// Whether its method sends a message.
-    fn sends(&self) -> bool;
-
-    /// The path as the sender wrote it, without the query.
-    fn path(&self) -> &str;
-
-    /// Of path and query.
-    fn target_bytes(&self) -> usize;
-
-    /// Names, in lower case, and values.
-    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
-
-    /// Its body could only end with the connection: an HTTP/1.0 request without Content-Length.
-    fn lacks_length(&self) -> bool;
-}
-
-/// The body of a request, on its way in. `'b` is how long what came with the head stays where it is.
-pub(super) trait Body<'b> {
-    /// In bytes, if that is known.
-    fn length(&self) -> Option<u64>;
-
-    /// Whether all of it has come.
-    fn is_end(&self) -> bool;
-
-    /// All of it, if it came with the head.
-    fn lent(&mut self) -> Option<&'b [u8]>;
-
-    /// Hands what comes next to `place`, perhaps in parts. Returns whether there may be more.
-    fn poll_piece(
-        &mut self,
-        context: &mut Context<'_>,
-        place: impl FnMut(Piece<'_>) -> Result<(), Stop>,
-    ) -> Poll<Result<bool, Stop>>;
-}
 
 /// Takes the message of a request. Returns when it arrived; [`Visit::outcome`] waits until it is durable.
 pub(super) async fn admit<'b>(

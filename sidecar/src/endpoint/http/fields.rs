@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 
-use super::exchange::Head;
+use super::head::Head;
 use super::path::unescape;
 use crate::intake::SenderHeaders;
 

@@ -15,6 +15,7 @@ mod body;
 mod connection;
 mod exchange;
 mod fields;
+mod head;
 mod one;
 mod path;
 mod peer;

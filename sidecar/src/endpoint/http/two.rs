@@ -14,8 +14,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 
 use super::answer::{self, JSON, ReceiptText};
-use super::body::{Piece, STEP_BYTES};
-use super::exchange::{self, Body, Head};
+use super::body::{Body, Piece, STEP_BYTES};
+use super::exchange;
+use super::head::Head;
 use super::peer::Peer;
 use super::problem::Problem;
 use super::stop::Stop;

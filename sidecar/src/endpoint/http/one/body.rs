@@ -9,8 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::BUFFER_BYTES;
 use super::chunked::Chunks;
 use super::head::{Framing, Head};
-use crate::endpoint::http::body::Piece;
-use crate::endpoint::http::exchange;
+use crate::endpoint::http::body::{self, Piece};
 use crate::endpoint::http::problem::Problem;
 use crate::endpoint::http::stop::Stop;
 use crate::endpoint::http::stream::PeerStream;
@@ -106,7 +105,7 @@ impl Left {
     }
 }
 
-impl<'c> exchange::Body<'c> for Body<'c> {
+impl<'c> body::Body<'c> for Body<'c> {
     fn length(&self) -> Option<u64> {
         self.length
     }

@@ -5,7 +5,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::endpoint::http::exchange;
+use crate::endpoint::http::head;
 use crate::endpoint::http::problem::Problem;
 use crate::endpoint::http::stop::Stop;
 
@@ -182,7 +182,7 @@ pub(super) struct Request<'b> {
     pub(super) fields: &'b [Field],
 }
 
-impl exchange::Head for Request<'_> {
+impl head::Head for Request<'_> {
     fn sends(&self) -> bool {
         self.head.method == Method::Send
     }
@@ -243,7 +243,7 @@ fn malformed(detail: &'static str) -> Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use exchange::Head as _;
+    use head::Head as _;
 
     fn complete(text: &str) -> (Head, Vec<u8>, Vec<Field>) {
         let (mut bytes, mut fields) = (text.as_bytes().to_vec(), Vec::new());
