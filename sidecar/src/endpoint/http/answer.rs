@@ -55,6 +55,7 @@ impl ReceiptText {
     pub(super) fn write(id: &MessageId, receipt: &Receipt) -> Self {
         let mut json = Vec::with_capacity(192);
         let mut escaped_id = None;
+        // Ids of ours have nothing to escape.
         let is_senders = matches!(id, MessageId::Sender(_));
         json.extend_from_slice(b"{\"id\":\"");
         let id = id.with_text(|text| {

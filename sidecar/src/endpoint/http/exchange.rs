@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::answer::ReceiptText;
@@ -60,11 +59,7 @@ impl Look<'_> {
 impl Visit {
     /// Lets the sender in. Nothing but its head has been looked at before.
     async fn enter(&mut self, head: &impl Head) -> Result<(), Stop> {
-        if self.endpoint().intake.gate().is_none() {
-            return Ok(());
-        }
-        let endpoint = Arc::clone(self.peer.endpoint());
-        let Some(gate) = endpoint.intake.gate() else { return Ok(()) };
+        let Some(gate) = self.endpoint().intake.gate().cloned() else { return Ok(()) };
         let (field, another) = {
             let mut fields = head.fields().filter(|(name, _)| *name == AUTHORIZATION);
             (fields.next().map(|(_, value)| value), fields.next())

@@ -5,6 +5,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::BUFFER_BYTES;
 use crate::endpoint::http::head;
 use crate::endpoint::http::problem::Problem;
 use crate::endpoint::http::stop::Stop;
@@ -72,7 +73,10 @@ pub(super) fn read(bytes: &mut [u8], fields: &mut Vec<Field>) -> Result<Option<H
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(bytes, &mut room) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(None),
+        Ok(httparse::Status::Partial) if bytes.len() < BUFFER_BYTES => return Ok(None),
+        Ok(httparse::Status::Partial) => {
+            return Err(too_large("path and header fields take more than 16 KiB"));
+        }
         Err(error) => return Err(refuse(error)),
     };
     let place = |part: &[u8]| match part.len() {
@@ -123,10 +127,7 @@ impl Head {
                 b"host" => hosts += 1,
                 b"content-length" => {
                     let length = read_length(value)
-                        .filter(|length| {
-                            matches!(self.framing, Framing::Unsaid)
-                                || self.framing == Framing::Length(*length)
-                        })
+                        .filter(|length| [Framing::Unsaid, Framing::Length(*length)].contains(&self.framing))
                         .ok_or(malformed("Content-Length is not one number"))?;
                     self.framing = Framing::Length(length);
                 }
@@ -222,9 +223,7 @@ fn read_length(value: &[u8]) -> Option<u64> {
 
 fn refuse(error: httparse::Error) -> Stop {
     match error {
-        httparse::Error::TooManyHeaders => {
-            Stop::new(Problem::HeadTooLarge, "there are more than 100 header fields").and_close().uncounted()
-        }
+        httparse::Error::TooManyHeaders => too_large("there are more than 100 header fields"),
         httparse::Error::Version => malformed("the version of HTTP is not 1.0 or 1.1"),
         httparse::Error::HeaderName => malformed("the name of a header field is not a token"),
         httparse::Error::HeaderValue => malformed("the value of a header field has control characters"),
@@ -235,9 +234,17 @@ fn refuse(error: httparse::Error) -> Stop {
     }
 }
 
-/// It never became a request.
 fn malformed(detail: &'static str) -> Stop {
-    Stop::new(Problem::MalformedHead, detail).and_close().uncounted()
+    no_request(Problem::MalformedHead, detail)
+}
+
+fn too_large(detail: &'static str) -> Stop {
+    no_request(Problem::HeadTooLarge, detail)
+}
+
+/// It never became a request, and nobody knows where the next one begins.
+fn no_request(problem: Problem, detail: &'static str) -> Stop {
+    Stop::new(problem, detail).and_close().uncounted()
 }
 
 #[cfg(test)]

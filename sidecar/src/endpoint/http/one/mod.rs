@@ -24,14 +24,12 @@ use super::answer::{self, Goes, ReceiptText};
 use super::body::skim;
 use super::exchange;
 use super::peer::Peer;
-use super::problem::Problem;
 use super::stop::Stop;
 use super::stream::PeerStream;
 use super::visit::Visit;
 use crate::endpoint::wire::Wire;
 use crate::spare::{self, Spares};
 use body::Body;
-
 use head::{Field, Head, Method, Request};
 
 /// The largest head, and so what a client can send before a request is accepted (contract, rule 4).
@@ -67,7 +65,9 @@ impl One {
             let head = match self.next_head(leaving).await? {
                 Ok(Some(head)) => head,
                 Ok(None) => return Ok(()),
-                Err(stop) => return self.refuse(&stop, Goes::Away, true).await,
+                Err(stop) => {
+                    return self.answer(|text| answer::write_problem(text, &stop, Goes::Away, true)).await;
+                }
             };
             let mut visit = Visit::new(Arc::clone(&self.peer));
             let (admitted, readable) = self.admit(&mut visit, &head).await;
@@ -88,12 +88,13 @@ impl One {
                 Ok((receipt, arrived)) => {
                     visit.acknowledge(arrived).hand_over();
                     drop(visit);
-                    self.acknowledge(&receipt, goes).await?;
+                    self.answer(|text| receipt.write_answer(text, goes)).await?;
                 }
                 Err(stop) => {
                     visit.refuse(&stop);
                     drop(visit);
-                    self.refuse(&stop, goes, head.method != Method::Head).await?;
+                    let with_body = head.method != Method::Head;
+                    self.answer(|text| answer::write_problem(text, &stop, goes, with_body)).await?;
                 }
             }
             if goes == Goes::Away {
@@ -108,12 +109,7 @@ impl One {
             loop {
                 if !self.unused.is_empty() {
                     match head::read(&mut self.unused, &mut self.fields) {
-                        Ok(None) if self.unused.len() < BUFFER_BYTES => self.peer.activity().heard(),
-                        Ok(None) => {
-                            let detail = "path and header fields take more than 16 KiB";
-                            let stop = Stop::new(Problem::HeadTooLarge, detail).and_close().uncounted();
-                            return Poll::Ready(Ok(Err(stop)));
-                        }
+                        Ok(None) => self.peer.activity().heard(),
                         known => return Poll::Ready(Ok(known)),
                     }
                 } else if leaving.load(Ordering::Relaxed) {
@@ -194,20 +190,10 @@ impl One {
         .await
     }
 
-    async fn acknowledge(&mut self, receipt: &ReceiptText, goes: Goes) -> io::Result<()> {
+    /// Sends the answer that `write` writes; it is booked when the kernel has it.
+    async fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut text = spare::take(&SPARES);
-        receipt.write_answer(&mut text, goes);
-        self.write(text).await
-    }
-
-    async fn refuse(&mut self, stop: &Stop, goes: Goes, with_body: bool) -> io::Result<()> {
-        let mut text = spare::take(&SPARES);
-        answer::write_problem(&mut text, stop, goes, with_body);
-        self.write(text).await
-    }
-
-    /// Writes an answer; it is booked when the kernel has it.
-    async fn write(&mut self, mut text: Vec<u8>) -> io::Result<()> {
+        write(&mut text);
         self.stream.write_all(&text).await?;
         self.stream.flush().await?;
         let bytes = text.capacity();
